@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { request, type IncomingHttpHeaders } from "node:http";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { openLog } from "../telemetry/log.ts";
+import { AdminListenError, startAdmin, type AdminOptions } from "./admin.ts";
+import type { GatewayStatus, ReloadResult } from "./status.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "sidegate-admin-"));
+after(() => rmSync(dir, { recursive: true, force: true }));
+let next = 0;
+
+const STATUS: GatewayStatus = {
+  version: "1.0.0",
+  pid: 1,
+  started_at: "2026-11-21T09:30:00.000Z",
+  uptime_seconds: 60,
+  stopping: false,
+  config: { file: "/x.yaml", digest: "abc", loaded_at: "2026-11-21T09:30:00.000Z", refused: null },
+  listeners: [],
+  draining_listeners: 0,
+  routes: [],
+  upstreams: [],
+  certificates: [],
+};
+
+type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
+
+async function setUp(t: { after(fn: () => Promise<void>): void }, options: Partial<AdminOptions> = {}) {
+  const logged: string[] = [];
+  const log = openLog({ level: "info", format: "json" }, { isTty: false, colors: false, write: (text) => void logged.push(text) });
+  const admin = await startAdmin({
+    address: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    status: () => STATUS,
+    metrics: { text: () => Promise.resolve("up 1\n") },
+    reload: () => Promise.resolve({ outcome: "unchanged" }),
+    log,
+    ...options,
+  });
+  t.after(() => admin.close());
+  const port = Number(admin.address.split(":").at(-1));
+  const ask = (path: string, method = "GET", headers: Record<string, string> = {}): Promise<Answer> => send({ host: "127.0.0.1", port }, path, method, headers);
+  return { admin, ask, logged, port };
+}
+
+function send(to: { host: string; port: number } | { socketPath: string }, path: string, method: string, headers: Record<string, string>): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  request({ ...to, path, method, headers, agent: false }, (response) => {
+    let body = "";
+    response.setEncoding("utf8");
+    response.on("data", (chunk: string) => (body += chunk));
+    response.on("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }));
+  })
+    .on("error", reject)
+    .end();
+  return promise;
+}
+
+test("each path answers, with nothing to cache", async (t) => {
+  const { ask } = await setUp(t);
+  const health = await ask("/health");
+  assert.deepEqual([health.status, health.body, health.headers["cache-control"]], [200, '{"status":"ok"}\n', "no-store"]);
+  assert.deepEqual(JSON.parse((await ask("/ready?x=1")).body), { status: "ready", problems: [] });
+  assert.deepEqual(JSON.parse((await ask("/status")).body), STATUS);
+  const metrics = await ask("/metrics");
+  assert.deepEqual([metrics.body, metrics.headers["content-type"]], ["up 1\n", "text/plain; version=0.0.4; charset=utf-8"]);
+});
+
+test("readiness is 503 only when the gateway cannot do its work", async (t) => {
+  const unhealthy = { url: "http://127.0.0.1:1", health: "unhealthy", reason: "connection refused", active: 0, ejected: false } as const;
+  const { ask } = await setUp(t, { status: () => ({ ...STATUS, upstreams: [{ name: "bus", targets: [unhealthy] }] }) });
+  const answer = await ask("/ready");
+  assert.equal(answer.status, 503);
+  assert.deepEqual(JSON.parse(answer.body), { status: "unready", problems: [{ what: "upstream", name: "bus", reason: "connection refused" }] });
+  assert.equal((await ask("/health")).status, 200);
+});
+
+test("a reload is answered when it has ended", async (t) => {
+  const { promise, resolve } = Promise.withResolvers<ReloadResult>();
+  const { ask } = await setUp(t, { reload: () => promise });
+  let done = false;
+  const answer = ask("/reload", "POST").finally(() => (done = true));
+  await ask("/health");
+  assert.equal(done, false);
+  resolve({ outcome: "changed" });
+  assert.deepEqual([(await answer).status, JSON.parse((await answer).body)], [200, { outcome: "changed", changed: true }]);
+});
+
+test("a refused reload is 422 with its problems", async (t) => {
+  const problems = [{ file: "/x.yaml", line: 3, column: 1, message: "Unknown key 'lisen'" }];
+  const { ask } = await setUp(t, { reload: () => Promise.resolve({ outcome: "refused", problems, text: "for people\n" }) });
+  const answer = await ask("/reload", "POST");
+  assert.deepEqual([answer.status, JSON.parse(answer.body)], [422, { outcome: "refused", problems, text: "for people\n" }]);
+});
+
+test("other methods and paths do nothing", async (t) => {
+  let reloads = 0;
+  const { ask } = await setUp(t, {
+    reload: () => {
+      reloads += 1;
+      return Promise.resolve({ outcome: "unchanged" });
+    },
+  });
+  const get = await ask("/reload");
+  assert.deepEqual([get.status, get.headers.allow], [405, "POST"]);
+  const post = await ask("/status", "POST");
+  assert.deepEqual([post.status, post.headers.allow], [405, "GET"]);
+  for (const path of ["/", "/reload/", "//reload", "/RELOAD", "http://localhost/reload", "/__proto__"])
+    assert.equal((await ask(path, "POST")).status, 404, path);
+  assert.equal(reloads, 0);
+});
+
+test("web pages are refused, and reload nothing", async (t) => {
+  let reloads = 0;
+  const { ask } = await setUp(t, {
+    reload: () => {
+      reloads += 1;
+      return Promise.resolve({ outcome: "unchanged" });
+    },
+  });
+  const foreign: Record<string, string>[] = [
+    { host: "evil.example" },
+    { host: "evil.example:2019" },
+    { host: "" },
+    { host: "localhost", origin: "http://localhost:2019" },
+    { host: "localhost", "sec-fetch-site": "cross-site" },
+  ];
+  for (const headers of foreign) {
+    assert.equal((await ask("/reload", "POST", headers)).status, 403, JSON.stringify(headers));
+    const status = await ask("/status", "GET", headers);
+    assert.equal(status.status, 403);
+    assert.ok(!status.body.includes("x.yaml"));
+  }
+  assert.equal(reloads, 0);
+});
+
+test("a failure inside is 500 without its details, which the log has", async (t) => {
+  const { ask, logged } = await setUp(t, { metrics: { text: () => Promise.reject(new Error("inner detail")) } });
+  const answer = await ask("/metrics");
+  assert.equal(answer.status, 500);
+  assert.ok(!answer.body.includes("inner"));
+  assert.match(logged.join(""), /inner detail/);
+});
+
+test("a unix socket belongs to its owner alone, and one that was left behind is replaced", async (t) => {
+  const path = join(dir, `${(next += 1)}.sock`);
+  await leaveSocketBehind(path);
+  assert.ok(existsSync(path));
+  const { admin } = await setUp(t, { address: { kind: "unix", path } });
+  assert.equal(admin.address, `unix:${path}`);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  assert.equal((await send({ socketPath: path }, "/health", "GET", {})).status, 200);
+  assert.equal((await send({ socketPath: path }, "/health", "GET", { host: "evil.example" })).status, 403);
+  await admin.close();
+  assert.ok(!existsSync(path));
+});
+
+test("a socket that somebody answers on, and a file that is no socket, are left alone", async (t) => {
+  const path = join(dir, `${(next += 1)}.sock`);
+  const { admin } = await setUp(t, { address: { kind: "unix", path } });
+  await assert.rejects(
+    setUp(t, { address: { kind: "unix", path } }),
+    /^AdminListenError: Cannot listen on unix:.* for the admin interface: address already in use$/,
+  );
+  assert.equal((await send({ socketPath: path }, "/health", "GET", {})).status, 200);
+  await admin.close();
+  const file = join(dir, "precious.txt");
+  writeFileSync(file, "precious");
+  await assert.rejects(setUp(t, { address: { kind: "unix", path: file } }), AdminListenError);
+  assert.ok(existsSync(file));
+});
+
+test("a port that is taken is said with its address", async (t) => {
+  const { port } = await setUp(t);
+  await assert.rejects(setUp(t, { address: { kind: "tcp", host: "127.0.0.1", port } }), (error) => {
+    assert.ok(error instanceof AdminListenError);
+    assert.equal(error.code, "ERR_LISTEN");
+    assert.equal(error.message, `Cannot listen on 127.0.0.1:${port} for the admin interface: address already in use`);
+    return true;
+  });
+});
+
+test("closing stops listening at once, and lets a reply under way end", async (t) => {
+  const { promise, resolve } = Promise.withResolvers<ReloadResult>();
+  const { admin, ask } = await setUp(t, { reload: () => promise });
+  const answer = ask("/reload", "POST");
+  await ask("/health");
+  await admin.close();
+  await assert.rejects(ask("/health"), { code: "ECONNREFUSED" });
+  resolve({ outcome: "changed" });
+  assert.equal((await answer).status, 200);
+});
+
+test("requests in a row on one connection get one answer", async (t) => {
+  const { port } = await setUp(t);
+  const socket = connect(port, "127.0.0.1");
+  socket.end("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  let text = "";
+  for await (const chunk of socket.setEncoding("utf8")) text += chunk;
+  assert.equal(text.split("HTTP/1.1 200").length, 2, text);
+});
+
+// A process that is killed leaves its socket's file behind; here the file is renamed so that closing does not remove it.
+async function leaveSocketBehind(path: string): Promise<void> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(`${path}.live`, resolve));
+  renameSync(`${path}.live`, path);
+  await new Promise((resolve) => server.close(resolve));
+}

@@ -1,0 +1,131 @@
+// The local admin interface: /health, /ready, /metrics, /status and POST /reload.
+import { chmodSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { formatAddress } from "../lib/address.ts";
+import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { removeStaleSocket } from "../lib/unix-socket.ts";
+import type { ListenAddress } from "../plan/model.ts";
+import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
+import type { Log } from "../telemetry/log.ts";
+import { refusal } from "./guard.ts";
+import { buildReadiness } from "./ready.ts";
+import type { GatewayStatus, ReloadResult } from "./status.ts";
+
+export class AdminListenError extends GatewayError {
+  constructor(address: ListenAddress, cause: unknown) {
+    super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for the admin interface: ${describeSystemError(cause)}`, { cause });
+  }
+}
+
+export type AdminOptions = {
+  readonly address: ListenAddress;
+  readonly status: () => GatewayStatus;
+  readonly metrics: { text(): Promise<string> };
+  /** Resolves when the reload has ended. */
+  readonly reload: () => Promise<ReloadResult>;
+  readonly log: Log;
+};
+
+/** `address` is the one that was really bound. `close` stops listening at once; replies under way get a moment to end by themselves. */
+export type Admin = { readonly address: string; close(): Promise<void> };
+
+const REQUEST_TIMEOUT_MS = 5_000;
+const MAX_HEADER_BYTES = 8 * 1024;
+const MAX_CONNECTIONS = 64;
+const CLOSE_TIMEOUT_MS = 1_000;
+
+/** @throws {AdminListenError} */
+export async function startAdmin(options: AdminOptions): Promise<Admin> {
+  const { address } = options;
+  const server = createServer(
+    {
+      headersTimeout: REQUEST_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      connectionsCheckingInterval: 1_000,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      requireHostHeader: false,
+    },
+    (request, response) => void answer(options, request, response),
+  );
+  server.maxConnections = MAX_CONNECTIONS;
+  try {
+    await listen(server, address);
+  } catch (error) {
+    if (address.kind !== "unix" || systemErrorCode(error) !== "EADDRINUSE" || !(await removeStaleSocket(address.path)))
+      throw new AdminListenError(address, error);
+    await listen(server, address).catch((again: unknown) => Promise.reject(new AdminListenError(address, again)));
+  }
+  const bound = server.address();
+  return {
+    address: formatAddress(address.kind === "tcp" && bound !== null && typeof bound === "object" ? { ...address, port: bound.port } : address),
+    close: () => {
+      server.close();
+      setTimeout(() => server.closeAllConnections(), CLOSE_TIMEOUT_MS).unref();
+      return Promise.resolve();
+    },
+  };
+}
+
+function listen(server: Server, address: ListenAddress): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onError = (error: Error): void => reject(error);
+  server.once("error", onError);
+  const onListening = (): void => {
+    server.off("error", onError);
+    // Too many open files and the like: the next connection may succeed.
+    server.on("error", () => {});
+    // Only the gateway's own user may ask it to reload.
+    if (address.kind === "unix") chmodSync(address.path, 0o600);
+    resolve();
+  };
+  if (address.kind === "unix") server.listen(address.path, onListening);
+  else server.listen(address.port, address.host ?? undefined, onListening);
+  return promise;
+}
+
+async function answer(options: AdminOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    // Nothing here takes a body.
+    request.resume();
+    const refused = refusal(request.headers, options.address);
+    if (refused !== null) return sendJson(response, 403, { error: refused });
+    const path = (request.url ?? "").split("?", 1)[0];
+    const method = path === "/reload" ? "POST" : "GET";
+    if (!["/health", "/ready", "/metrics", "/status", "/reload"].includes(path ?? "")) return sendJson(response, 404, { error: "Not found" });
+    if (request.method !== method) {
+      response.setHeader("Allow", method);
+      return sendJson(response, 405, { error: `Only ${method} is answered here` });
+    }
+    if (path === "/health") return sendJson(response, 200, { status: "ok" });
+    if (path === "/metrics") return send(response, 200, EXPOSITION_CONTENT_TYPE, await options.metrics.text());
+    if (path === "/status") return sendJson(response, 200, options.status());
+    if (path === "/ready") {
+      const readiness = buildReadiness(options.status());
+      return sendJson(response, readiness.status === "unready" ? 503 : 200, readiness);
+    }
+    const result = await options.reload();
+    if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });
+    return sendJson(response, 200, { outcome: result.outcome, changed: result.outcome === "changed" });
+  } catch (error) {
+    options.log.error({ err: error, path: request.url }, "The admin interface cannot answer");
+    if (response.headersSent) response.destroy();
+    else sendJson(response, 500, { error: "Internal error, see the log" });
+  }
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  send(response, status, "application/json", `${JSON.stringify(value)}\n`);
+}
+
+function send(response: ServerResponse, status: number, type: string, body: string): void {
+  response.writeHead(status, {
+    "Content-Type": type,
+    "Content-Length": Buffer.byteLength(body),
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    // By this the commands know that it is not another program's port.
+    Server: "sidegate",
+    Connection: "close",
+  });
+  response.end(body);
+}

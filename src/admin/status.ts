@@ -1,0 +1,81 @@
+// What the gateway tells about itself: the answer of /status, as flat data with the names that it has in JSON. Never a secret.
+
+/** A problem of the configuration; line and column count from 1, 0 or none = the file as a whole. */
+export type StatusProblem = { readonly file: string; readonly message: string; readonly line?: number; readonly column?: number; readonly path?: string };
+
+/** How a reload ended. `text` shows the problems to people, with their lines of the file. */
+export type ReloadResult =
+  { readonly outcome: "changed" | "unchanged" } | { readonly outcome: "refused"; readonly problems: readonly StatusProblem[]; readonly text: string };
+
+/** Times are ISO 8601. */
+export type GatewayStatus = {
+  readonly version: string;
+  readonly pid: number;
+  readonly started_at: string;
+  readonly uptime_seconds: number;
+  /** The gateway was told to stop and drains. */
+  readonly stopping: boolean;
+  readonly config: {
+    readonly file: string;
+    /** Beginning of the digest of the configuration that serves. */
+    readonly digest: string;
+    readonly loaded_at: string;
+    /** The newest file was refused; null: it serves. */
+    readonly refused: { readonly at: string; readonly problems: readonly StatusProblem[]; readonly text: string } | null;
+  };
+  readonly listeners: readonly ListenerStatus[];
+  /** Removed listeners whose connections still end. */
+  readonly draining_listeners: number;
+  readonly routes: readonly RouteStatus[];
+  readonly upstreams: readonly UpstreamStatus[];
+  readonly certificates: readonly CertificateStatus[];
+};
+
+export type ListenerStatus = {
+  readonly name: string;
+  readonly protocol: "http" | "tcp";
+  /** As it was really bound: 127.0.0.1:41234. */
+  readonly address: string;
+  readonly tls: "disabled" | "application";
+  /** Open client connections. */
+  readonly connections: number;
+  /** Why it does not listen; empty when it does. */
+  readonly down: string;
+};
+
+export type RouteStatus = {
+  readonly name: string;
+  /** Null: all HTTP listeners. */
+  readonly listeners: readonly string[] | null;
+  /** Null: any. */
+  readonly host: string | null;
+  /** `/mcp`, `/api/*` for a prefix, `~ ^/v[0-9]+` for a regular expression, `*` for any. */
+  readonly path: string;
+  /** Null: every method. */
+  readonly methods: readonly string[] | null;
+  readonly upstream: string;
+  /** Ways in, as `token ci`; `none` when everybody may. */
+  readonly auth: readonly string[];
+};
+
+export type UpstreamStatus = { readonly name: string; readonly targets: readonly TargetStatus[] };
+
+export type TargetStatus = {
+  readonly url: string;
+  readonly health: "unknown" | "healthy" | "degraded" | "unhealthy";
+  /** Why it is not healthy; empty when it is. */
+  readonly reason: string;
+  /** Requests or connections under way. */
+  readonly active: number;
+  /** Left out for a while because connections to it failed. */
+  readonly ejected: boolean;
+};
+
+export type CertificateStatus = {
+  readonly listener: string;
+  readonly names: readonly string[];
+  readonly source: "file" | "internal";
+  /** Null for the internal CA. */
+  readonly file: string | null;
+  readonly expires_at: string;
+};

@@ -1,0 +1,120 @@
+// The table of commands. Each one is loaded only when it runs: a HEALTHCHECK must not pay for the gateway.
+import { GatewayError } from "../lib/errors.ts";
+import { nearest } from "../lib/nearest.ts";
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError, type Io } from "./io.ts";
+
+type Command = {
+  readonly summary: string;
+  /** What follows `sidegate NAME`, and the options, for --help. */
+  readonly usage: string;
+  /** Gives the exit code. */
+  readonly run: (args: readonly string[], io: Io) => Promise<number>;
+};
+
+const FILE_HELP = "FILE is SIDEGATE_CONFIG or /etc/sidegate/sidegate.yaml when it is left out.";
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  run: {
+    summary: "serve the file and follow its changes",
+    usage: `[FILE]\n\n${FILE_HELP}\nSIGHUP looks at the file again, SIGTERM and SIGINT stop after draining; a second one stops at once.`,
+    run: async (args, io) => (await import("./run.ts")).runGateway(args, io),
+  },
+  check: {
+    summary: "judge a file: all problems at once",
+    usage: `[FILE] [--format text|json]\n\n${FILE_HELP}\nThe same steps as at a start or reload, without opening anything. Exit code 64 when the file is bad.`,
+    run: async (args, io) => (await import("./check.ts")).runCheck(args, io),
+  },
+  health: {
+    summary: "one line saying whether all is well, for HEALTHCHECK",
+    usage: `[FILE] [--timeout 3s]\n\nAsks /ready of the admin interface that FILE names. Exit code 0 when it is ready or degraded, 1 when it is unready or does not answer.\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./health.ts")).runHealth(args, io),
+  },
+  status: {
+    summary: "listeners, routes, upstreams and certificates",
+    usage: `[FILE] [--json] [--watch]\n\n  --json   the answer of /status as it is\n  --watch  again every two seconds\n\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./status.ts")).runStatus(args, io),
+  },
+  reload: {
+    summary: "look at the file now, and say what came of it",
+    usage: `[FILE]\n\nExit code 64 when the file is bad (the last good configuration goes on), 1 when the gateway does not answer.\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./reload.ts")).runReload(args, io),
+  },
+  init: {
+    summary: "write a commented starter file",
+    usage:
+      "[mcp | ib-gateway | behind-proxy] [--output FILE] [--force]\n\n" +
+      "  mcp           an MCP server over HTTPS with a token (default)\n" +
+      "  ib-gateway    IB Gateway, live and paper, over TCP\n" +
+      "  behind-proxy  plain HTTP behind nginx, Traefik, Caddy or a load balancer\n\n" +
+      "  --output FILE  default: sidegate.yaml; '-' prints it. The schema for editors is written beside it.\n" +
+      "  --force        overwrite",
+    run: async (args, io) => (await import("./init.ts")).runInit(args, io),
+  },
+  token: {
+    summary: "'token new' makes a bearer token",
+    usage: "new [--name NAME] [--scope SCOPE]... [--json]\n\nPrints the token, which is stored nowhere, and the line with its hash for auth.tokens.",
+    run: async (args, io) => (await import("./token.ts")).runToken(args, io),
+  },
+  schema: {
+    summary: "print the JSON Schema of the file",
+    usage:
+      "\n\nFor editors: 'sidegate schema > sidegate.schema.json' beside the file, whose first line is\n  # yaml-language-server: $schema=./sidegate.schema.json",
+    run: async (args, io) => (await import("./schema.ts")).runSchema(args, io),
+  },
+  version: {
+    summary: "print the version",
+    usage: "",
+    run: async (args, io) => (await import("./version.ts")).runVersion(args, io),
+  },
+};
+
+const EXIT_CODES = "Exit codes: 0 fine, 1 failed, 2 wrong usage, 64 bad configuration, 69 a port or directory cannot be had.";
+
+/** Runs the command that the arguments name and gives the exit code. Every expected failure is one sentence on standard error. */
+export async function runCommand(argv: readonly string[], io: Io): Promise<number> {
+  const [first = "help", ...args] = argv;
+  try {
+    if (first === "--version" || first === "-V") return await run("version", args, io);
+    if (first === "help" || first === "--help" || first === "-h") return showHelp(args[0], io);
+    if (hasHelpFlag(args)) return showHelp(first, io);
+    return await run(first, args, io);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      io.stderr(`${error.message}\nRun 'sidegate ${Object.hasOwn(COMMANDS, first) ? `${first} --help` : "help"}'.\n`);
+      return EXIT_USAGE;
+    }
+    if (!(error instanceof GatewayError)) throw error;
+    io.stderr(`${error.message}\n`);
+    return EXIT_FAILED;
+  }
+}
+
+function run(name: string, args: readonly string[], io: Io): Promise<number> {
+  return commandOf(name).run(args, io);
+}
+
+function commandOf(name: string): Command {
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command !== undefined) return command;
+  const near = nearest(name, Object.keys(COMMANDS));
+  throw new UsageError(`Unknown command '${name}'${near === null ? "" : `. Did you mean '${near}'?`}`);
+}
+
+function hasHelpFlag(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return (end === -1 ? args : args.slice(0, end)).some((arg) => arg === "--help" || arg === "-h");
+}
+
+function showHelp(name: string | undefined, io: Io): number {
+  if (name !== undefined) {
+    const { summary, usage } = commandOf(name);
+    io.stdout(`sidegate ${name}: ${summary}\n\nUsage: sidegate ${name} ${usage}`.trimEnd());
+    io.stdout(`\n\n${EXIT_CODES}\n`);
+    return EXIT_OK;
+  }
+  const width = Math.max(...Object.keys(COMMANDS).map((each) => each.length));
+  const lines = Object.entries(COMMANDS).map(([each, { summary }]) => `  ${each.padEnd(width)}  ${summary}`);
+  io.stdout(`Sidegate: a sidecar gateway for a service that listens only on localhost.\n\nUsage: sidegate COMMAND\n\n${lines.join("\n")}\n\n`);
+  io.stdout(`'sidegate COMMAND --help' says more. ${FILE_HELP}\nSIDEGATE_LOG_LEVEL sets the log's level where the file is silent.\n${EXIT_CODES}\n`);
+  return EXIT_OK;
+}

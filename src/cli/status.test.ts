@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { GatewayStatus } from "../admin/status.ts";
+import { formatStatus } from "./status.ts";
+import { formatTable } from "./table.ts";
+
+const NOW = new Date("2026-11-21T10:00:00.000Z");
+const STATUS: GatewayStatus = {
+  version: "1.0.0",
+  pid: 7,
+  started_at: "2026-11-21T09:00:00.000Z",
+  uptime_seconds: 3_600,
+  stopping: false,
+  config: { file: "/etc/sidegate/sidegate.yaml", digest: "0123456789ab", loaded_at: "2026-11-21T09:59:30.000Z", refused: null },
+  listeners: [
+    { name: "https", protocol: "http", address: "*:8443", tls: "application", connections: 12, down: "" },
+    { name: "live", protocol: "tcp", address: "127.0.0.1:4003", tls: "disabled", connections: 0, down: "" },
+  ],
+  draining_listeners: 1,
+  routes: [{ name: "mcp", listeners: null, host: null, path: "/mcp", methods: ["GET", "POST"], upstream: "bus", auth: ["token ci"] }],
+  upstreams: [
+    {
+      name: "bus",
+      targets: [
+        { url: "http://127.0.0.1:1", health: "healthy", reason: "", active: 3, ejected: false },
+        { url: "http://127.0.0.1:2", health: "unhealthy", reason: "connection refused\u001b[2J", active: 0, ejected: true },
+      ],
+    },
+  ],
+  certificates: [
+    { listener: "https", names: ["a.example", "b.example"], source: "file", file: "/certs/tls.crt", expires_at: "2026-11-25T10:00:00.000Z" },
+    { listener: "https", names: ["localhost"], source: "internal", file: null, expires_at: "2026-11-20T10:00:00.000Z" },
+  ],
+};
+
+test("the status reads as aligned tables without a single control character", () => {
+  assert.equal(
+    formatStatus(STATUS, NOW, false),
+    `Sidegate 1.0.0, degraded, up 1h, process 7
+/etc/sidegate/sidegate.yaml, taken 30s ago, digest 0123456789ab
+upstream 'bus': http://127.0.0.1:2: connection refused
+
+LISTENER  PROTOCOL  ADDRESS         TLS          CONNECTIONS
+https     http      *:8443          application  12
+live      tcp       127.0.0.1:4003  disabled     0
+and 1 removed, whose connections still end
+
+ROUTE  HOST  PATH  METHODS   LISTENERS  UPSTREAM  AUTH
+mcp    *     /mcp  GET POST  *          bus       token ci
+
+UPSTREAM  TARGET              HEALTH     ACTIVE  REASON
+bus       http://127.0.0.1:1  healthy    3
+          http://127.0.0.1:2  unhealthy  0       connection refused
+
+CERTIFICATE          LISTENER  SOURCE          EXPIRES
+a.example b.example  https     /certs/tls.crt  in 4d
+localhost            https     internal CA     expired 1d ago
+`,
+  );
+});
+
+test("what is not there has no table", () => {
+  const text = formatStatus({ ...STATUS, routes: [], upstreams: [], certificates: [], draining_listeners: 0 }, NOW, false);
+  assert.doesNotMatch(text, /ROUTE|UPSTREAM|CERTIFICATE|removed/);
+});
+
+test("colours change no column", () => {
+  const rows = [[{ text: "red", color: "red" as const }, "x"]];
+  // oxlint-disable-next-line no-control-regex -- the codes of colours
+  assert.equal(formatTable(["LONG", "B"], rows, true).replaceAll(/\u001b\[\d+m/g, ""), formatTable(["LONG", "B"], rows, false));
+  assert.ok(formatTable(["LONG", "B"], rows, true).includes("\u001b[31mred"));
+});

@@ -1,0 +1,99 @@
+// sidegate status: what the running gateway serves, and how it fares.
+import { setTimeout as delay } from "node:timers/promises";
+import { buildReadiness } from "../admin/ready.ts";
+import type { CertificateStatus, GatewayStatus, TargetStatus } from "../admin/status.ts";
+import { formatDuration } from "../lib/duration.ts";
+import { askAdmin } from "./admin-client.ts";
+import { configFile, EXIT_FAILED, EXIT_OK, hasColors, parseCommand, type Io } from "./io.ts";
+import { colored, formatTable, plainLine, type Cell } from "./table.ts";
+
+const TIMEOUT_MS = 5_000;
+const WATCH_EVERY_MS = 2_000;
+const EXPIRY_WARNING_MS = 14 * 86_400_000;
+const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
+
+export async function runStatus(args: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parseCommand(args, { json: { type: "boolean", default: false }, watch: { type: "boolean", default: false } }, 1);
+  const file = configFile(io, positionals[0]);
+  for (;;) {
+    const answer = await askAdmin(file, io.env, "GET", "/status", TIMEOUT_MS);
+    if (answer.status !== 200) {
+      io.stderr(`The gateway cannot tell its status: ${answer.body}`);
+      return EXIT_FAILED;
+    }
+    // One line a time for programs that follow it, an indented object for people.
+    if (values.json) io.stdout(values.watch ? answer.body : `${JSON.stringify(JSON.parse(answer.body), null, 2)}\n`);
+    else io.stdout((values.watch && io.isTty ? CLEAR_SCREEN : "") + formatStatus(JSON.parse(answer.body) as GatewayStatus, new Date(), hasColors(io)));
+    if (!values.watch) return EXIT_OK;
+    await delay(WATCH_EVERY_MS, undefined, { signal: io.stopped }).catch(() => {});
+    if (io.stopped.aborted) return EXIT_OK;
+  }
+}
+
+/** The status as tables. */
+export function formatStatus(status: GatewayStatus, now: Date, colors: boolean): string {
+  const { status: readiness, problems } = buildReadiness(status);
+  const color = readiness === "ready" ? "green" : readiness === "degraded" ? "yellow" : "red";
+  const sections = [
+    `Sidegate ${status.version}, ${colored(readiness, color, colors)}, up ${formatDuration(status.uptime_seconds * 1_000)}, process ${status.pid}\n` +
+      `${status.config.file}, taken ${ago(status.config.loaded_at, now)}, digest ${status.config.digest}\n` +
+      problems
+        .map(({ what, name, reason }) => `${colored(plainLine(`${what} '${name}': ${reason}`), what === "config" ? "yellow" : color, colors)}\n`)
+        .join(""),
+    formatTable(
+      ["LISTENER", "PROTOCOL", "ADDRESS", "TLS", "CONNECTIONS"],
+      status.listeners.map(({ name, protocol, address, tls, connections, down }) => [
+        name,
+        protocol,
+        address,
+        tls,
+        down === "" ? String(connections) : { text: down, color: "red" },
+      ]),
+      colors,
+    ) + (status.draining_listeners > 0 ? `and ${status.draining_listeners} removed, whose connections still end\n` : ""),
+    formatTable(
+      ["ROUTE", "HOST", "PATH", "METHODS", "LISTENERS", "UPSTREAM", "AUTH"],
+      status.routes.map((route) => [
+        route.name,
+        route.host ?? "*",
+        route.path,
+        route.methods?.join(" ") ?? "*",
+        route.listeners?.join(" ") ?? "*",
+        route.upstream,
+        route.auth.join(", "),
+      ]),
+      colors,
+    ),
+    formatTable(
+      ["UPSTREAM", "TARGET", "HEALTH", "ACTIVE", "REASON"],
+      status.upstreams.flatMap(({ name, targets }) =>
+        targets.map((target, i) => [i === 0 ? name : "", target.url, healthCell(target), String(target.active), target.reason]),
+      ),
+      colors,
+    ),
+    formatTable(
+      ["CERTIFICATE", "LISTENER", "SOURCE", "EXPIRES"],
+      status.certificates.map((each) => [each.names.join(" "), each.listener, each.file ?? "internal CA", expiryCell(each, now)]),
+      colors,
+    ),
+  ];
+  return sections.filter((section) => section !== "").join("\n");
+}
+
+function healthCell({ health, ejected }: TargetStatus): Cell {
+  if (health === "unhealthy") return { text: health, color: "red" };
+  if (ejected) return { text: "left out", color: "yellow" };
+  if (health === "degraded") return { text: health, color: "yellow" };
+  return health === "healthy" ? { text: health, color: "green" } : "not checked";
+}
+
+function expiryCell({ expires_at }: CertificateStatus, now: Date): Cell {
+  const leftMs = new Date(expires_at).getTime() - now.getTime();
+  if (!(leftMs > 0)) return { text: `expired ${ago(expires_at, now)}`, color: "red" };
+  const text = `in ${formatDuration(leftMs)}`;
+  return leftMs < EXPIRY_WARNING_MS ? { text, color: "yellow" } : text;
+}
+
+function ago(time: string, now: Date): string {
+  return `${formatDuration(Math.max(0, now.getTime() - new Date(time).getTime()))} ago`;
+}

@@ -1,0 +1,199 @@
+// Checks routes: what they refer to, what they match, and headers that are not theirs to set.
+import { nearest } from "../lib/nearest.ts";
+import type { CheckContext } from "./check-context.ts";
+import { farAway, upstreamKind } from "./check-upstreams.ts";
+import { type Path, quote } from "./problem.ts";
+import type { Listener, Route, UpstreamEntry } from "./types.ts";
+
+// RFC 9110 section 7.6.1 and RFC 9112 section 6: they belong to one connection or frame the message.
+const CONNECTION_HEADERS = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "expect"];
+const FORWARDED_HEADERS = [
+  "forwarded",
+  "x-forwarded-for",
+  "x-forwarded-proto",
+  "x-forwarded-host",
+  "x-real-ip",
+  "x-request-id",
+  "x-forwarded-user",
+  "x-forwarded-scopes",
+];
+
+export function checkRoutes(check: CheckContext): void {
+  const routes: unknown = check.config.routes;
+  if (!Array.isArray(routes)) return;
+  const listeners = check.entries<Listener>("listeners");
+  if (routes.length > 0 && listeners.length > 0 && check.isSound(["listeners"]) && !listeners.some(([, listener]) => listener.protocol === "http")) {
+    check.report(["routes"], "No listener has 'protocol: http', so that these routes are never served", "key");
+  }
+  const names = new Map<string, number>();
+  const matches = new Map<string, number>();
+  for (const [i, route] of (routes as Route[]).entries()) {
+    const path = ["routes", i];
+    if (typeof route !== "object" || route === null) continue;
+    const sound = (key: keyof Route): boolean => check.isSound([...path, key]) && route[key] !== undefined;
+    if (sound("name")) {
+      const first = names.get(route.name ?? "");
+      if (first !== undefined)
+        check.report([...path, "name"], `Name ${quote(check.text([...path, "name"], route.name ?? ""))} is already that of routes[${first}]`);
+      else names.set(route.name ?? "", i);
+    }
+    if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
+    if (sound("listeners")) checkRouteListeners(check, [...path, "listeners"], route.listeners ?? [], listeners);
+    if (sound("auth")) checkAuth(check, [...path, "auth"], route.auth);
+    checkPaths(check, path, route, sound);
+    checkHeaders(check, path, route, sound);
+    if (sound("cors")) checkCors(check, [...path, "cors"], route);
+    if (!check.isSound(path)) continue;
+    const match = matchKey(route);
+    const same = matches.get(match);
+    if (same === undefined) matches.set(match, i);
+    else check.report(path, `routes[${i}] matches exactly what routes[${same}] matches, which comes first: it would never serve a request`, "key");
+  }
+}
+
+/** Equal for routes that match the same requests with the same priority. */
+function matchKey(route: Route): string {
+  const headers = Object.entries(route.headers ?? {}).map(([name, value]) => `${name.toLowerCase()}:${value}`);
+  return JSON.stringify([
+    route.listeners?.toSorted() ?? null,
+    route.host?.toLowerCase() ?? null,
+    route.path ?? null,
+    route.path_prefix ?? null,
+    route.path_regex ?? null,
+    route.methods?.toSorted() ?? null,
+    headers.toSorted(),
+    route.priority,
+  ]);
+}
+
+function checkUpstream(check: CheckContext, path: Path, upstream: string): void {
+  const shown = check.text(path, upstream);
+  if (upstream.includes(":")) {
+    const far = farAway(upstream, shown, "make it an entry of 'upstreams' with 'remote: true' if it is meant");
+    if (far !== null) check.report(path, far);
+    return;
+  }
+  const entries = check.entries<UpstreamEntry>("upstreams");
+  const entry = entries.find(([name]) => name === upstream)?.[1];
+  if (entry === undefined) {
+    const meant = nearest(
+      upstream,
+      entries.map(([name]) => name),
+    );
+    const known =
+      entries.length === 0
+        ? "there are no entries in 'upstreams'; write a URL such as http://127.0.0.1:8080"
+        : `known are ${entries.map(([name]) => name).join(", ")}`;
+    check.report(path, `Unknown upstream ${quote(shown)}; ${meant === null ? known : `did you mean '${meant}'?`}`);
+  } else if (check.isSound(["upstreams", upstream]) && upstreamKind(entry) === "tcp") {
+    check.report(path, `Upstream ${quote(shown)} has tcp:// targets; a route needs http, https, h2c or unix: ones`);
+  }
+}
+
+function checkRouteListeners(check: CheckContext, path: Path, names: readonly string[], listeners: [string, Listener][]): void {
+  for (const [i, name] of names.entries()) {
+    const listener = listeners.find(([known]) => known === name)?.[1];
+    const shown = quote(check.text([...path, i], name));
+    const http = listeners.filter(([, candidate]) => candidate?.protocol === "http").map(([known]) => known);
+    const meant = nearest(name, http);
+    if (listener === undefined)
+      check.report(
+        [...path, i],
+        `Unknown listener ${shown}; ${meant === null ? `HTTP listeners are ${http.join(", ") || "none"}` : `did you mean '${meant}'?`}`,
+      );
+    else if (listener?.protocol === "tcp") check.report([...path, i], `Listener ${shown} is a TCP listener, which serves no routes`);
+  }
+}
+
+function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
+  const tokens: unknown = check.config.auth?.tokens;
+  if (auth === "none" || !Array.isArray(tokens)) return;
+  const known = tokens.map((token: { name?: unknown } | null) => String(token?.name));
+  for (const [i, way] of auth.entries()) {
+    for (const [j, name] of (way.token.names ?? []).entries()) {
+      if (known.includes(name)) continue;
+      const at = [...path, i, "token", "names", j];
+      const meant = nearest(name, known);
+      check.report(
+        at,
+        `Unknown token ${quote(check.text(at, name))}; ${meant === null ? `names in auth.tokens are ${known.join(", ") || "none"}` : `did you mean '${meant}'?`}`,
+      );
+    }
+  }
+}
+
+function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {
+  const [first, ...more] = (["path", "path_prefix", "path_regex"] as const).filter((key) => route[key] !== undefined);
+  for (const key of more) check.report([...path, key], `Both '${first}' and '${key}' are given; a route has one of path, path_prefix and path_regex`, "key");
+  for (const key of ["path_prefix", "strip_prefix"] as const) {
+    const value = sound(key) ? (route[key] ?? "") : "";
+    if (value.length > 1 && value.endsWith("/")) {
+      check.report(
+        [...path, key],
+        `Leave the '/' at the end away: ${quote(check.text([...path, key], value).replace(/\/+$/, ""))} stands for itself and everything below it`,
+      );
+    }
+  }
+  if (!sound("strip_prefix") || !check.isSound([...path, "path"]) || !check.isSound([...path, "path_prefix"])) return;
+  const strip = route.strip_prefix ?? "";
+  const own = route.path ?? route.path_prefix;
+  if (own === undefined) {
+    check.report([...path, "strip_prefix"], "'strip_prefix' needs 'path' or 'path_prefix', so that every request of the route begins with it", "key");
+  } else if (strip !== "/" && own !== strip && !own.startsWith(`${strip}/`)) {
+    check.report(
+      [...path, "strip_prefix"],
+      `'strip_prefix' must be a beginning of ${quote(check.text([...path, route.path === undefined ? "path_prefix" : "path"], own))} that ends where a part ends`,
+    );
+  }
+}
+
+function whyNot(name: string, direction: "request" | "response"): string | null {
+  const lower = name.toLowerCase();
+  if (CONNECTION_HEADERS.includes(lower)) return "belongs to the connection or frames the message, which the gateway does by itself";
+  if (direction === "response") return null;
+  if (lower === "authorization") return "never passes from clients; 'authorization' of the upstream sets it";
+  return FORWARDED_HEADERS.includes(lower) ? "is set by the gateway" : null;
+}
+
+function checkHeaders(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {
+  if (sound("headers")) {
+    checkNames(check, [...path, "headers"], Object.keys(route.headers ?? {}), (name) =>
+      name.toLowerCase() === "authorization" ? "is a credential; 'auth' says who may come in" : name.toLowerCase() === "host" ? "is matched by 'host'" : null,
+    );
+  }
+  if (sound("set_headers")) checkNames(check, [...path, "set_headers"], Object.keys(route.set_headers), (name) => whyNot(name, "request"));
+  if (sound("remove_headers")) {
+    checkRemoved(check, [...path, "remove_headers"], route.remove_headers, sound("set_headers") ? Object.keys(route.set_headers) : [], (name) =>
+      name.toLowerCase() === "host" ? "is needed by every request" : whyNot(name, "request"),
+    );
+  }
+  if (!sound("response_headers")) return;
+  const { set, remove } = route.response_headers;
+  checkNames(check, [...path, "response_headers", "set"], Object.keys(set), (name) => whyNot(name, "response"));
+  checkRemoved(check, [...path, "response_headers", "remove"], remove, Object.keys(set), (name) => whyNot(name, "response"));
+}
+
+function checkNames(check: CheckContext, path: Path, names: readonly string[], refuse: (name: string) => string | null): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    const reason = refuse(name) ?? (seen.has(name.toLowerCase()) ? "stands here twice: upper and lower case are the same" : null);
+    if (reason !== null) check.report([...path, name], `Header ${quote(name)} ${reason}`, "key");
+    seen.add(name.toLowerCase());
+  }
+}
+
+function checkRemoved(check: CheckContext, path: Path, names: readonly string[], set: readonly string[], refuse: (name: string) => string | null): void {
+  const alsoSet = new Set(set.map((name) => name.toLowerCase()));
+  for (const [i, name] of names.entries()) {
+    const reason = refuse(name) ?? (alsoSet.has(name.toLowerCase()) ? "is set and removed at once; setting alone replaces it" : null);
+    if (reason !== null) check.report([...path, i], `Header ${quote(check.text([...path, i], name))} ${reason}`);
+  }
+}
+
+function checkCors(check: CheckContext, path: Path, route: Route): void {
+  const cors = route.cors;
+  if (cors === undefined || !cors.origins.includes("*")) return;
+  if (cors.origins.length > 1) check.report([...path, "origins"], 'The origin "*" is all of them; leave the others away', "key");
+  if (cors.credentials)
+    check.report([...path, "credentials"], "'credentials' would let every site act as its visitor; name the origins instead of \"*\"", "key");
+}

@@ -1,0 +1,72 @@
+// Checks upstreams: targets of one kind, nothing far away unless said, no setting that would do nothing.
+import { isNeighbour, parseTarget } from "../lib/target.ts";
+import type { CheckContext } from "./check-context.ts";
+import { type Path, quote } from "./problem.ts";
+import type { UpstreamEntry } from "./types.ts";
+
+/** What may use an upstream: HTTP routes, TCP listeners, or (unix sockets) both. */
+export type UpstreamKind = "http" | "tcp" | "either";
+
+const HTTP_ONLY = ["ca_file", "authorization", "authorization_file", "max_connections", "health", "timeouts"] as const;
+
+/** The kind of an entry of `upstreams`, by its first target that says. */
+export function upstreamKind(entry: UpstreamEntry): UpstreamKind {
+  const schemes = (typeof entry === "string" ? [entry] : entry.targets).map((text) => parseTarget(text)).map((parsed) => (parsed.ok ? parsed.scheme : "unix"));
+  const telling = schemes.find((scheme) => scheme !== "unix");
+  return telling === undefined ? "either" : telling === "tcp" ? "tcp" : "http";
+}
+
+/** The sentence for a target that is not a neighbour; null when it is one. */
+export function farAway(text: string, shown: string, remedy: string): string | null {
+  const parsed = parseTarget(text);
+  if (!parsed.ok || isNeighbour(parsed.address)) return null;
+  return `Target ${quote(shown)} is neither loopback, a unix socket nor a single-label host name; ${remedy}`;
+}
+
+export function checkUpstreams(check: CheckContext): void {
+  for (const [name, entry] of check.entries<UpstreamEntry>("upstreams")) {
+    const path = ["upstreams", name];
+    if (typeof entry === "string" && check.isSound(path)) {
+      const far = farAway(entry, check.text(path, entry), "write it as 'targets' of an object with 'remote: true' if it is meant");
+      if (far !== null) check.report(path, far);
+    } else if (typeof entry === "object" && check.isSound([...path, "targets"])) {
+      checkTargets(check, path, entry);
+      if (check.isSound([...path, "authorization"]) && entry.authorization !== undefined && entry.authorization_file !== undefined) {
+        check.report([...path, "authorization_file"], "Both 'authorization' and 'authorization_file' are given; keep one", "key");
+      }
+    }
+  }
+}
+
+function checkTargets(check: CheckContext, path: Path, entry: Exclude<UpstreamEntry, string>): void {
+  const schemes = new Map<string, string>();
+  for (const [i, text] of entry.targets.entries()) {
+    const at = [...path, "targets", i];
+    const parsed = parseTarget(text);
+    if (!parsed.ok) continue;
+    const far = entry.remote || !check.isSound([...path, "remote"]) ? null : farAway(text, check.text(at, text), "'remote: true' allows it");
+    if (far !== null) check.report(at, far);
+    // A unix socket speaks plain HTTP or plain TCP.
+    const [first] = schemes.keys();
+    const fits =
+      first === undefined ||
+      first === parsed.scheme ||
+      [first, parsed.scheme].every((scheme) => ["unix", "http"].includes(scheme) || ["unix", "tcp"].includes(scheme));
+    const mixed = !fits || (schemes.has("http") && parsed.scheme === "tcp") || (schemes.has("tcp") && parsed.scheme === "http");
+    if (mixed)
+      check.report(
+        at,
+        `Target ${quote(check.text(at, text))} is ${parsed.scheme}, but ${quote(schemes.get(first ?? "") ?? "")} is ${first}; the targets of an upstream have one scheme`,
+      );
+    else schemes.set(parsed.scheme, check.text(at, text));
+  }
+  if (upstreamKind(entry) === "tcp") {
+    for (const key of HTTP_ONLY) {
+      if (!check.isWritten([...path, key])) continue;
+      const remedy = key === "health" || key === "timeouts" ? "; the TCP listener has its own" : "";
+      check.report([...path, key], `'${key}' is for HTTP upstreams, but the targets are tcp${remedy}`, "key");
+    }
+  } else if (entry.ca_file !== undefined && schemes.size > 0 && !schemes.has("https")) {
+    check.report([...path, "ca_file"], "'ca_file' does nothing: no target is https", "key");
+  }
+}

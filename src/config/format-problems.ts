@@ -1,0 +1,33 @@
+// Problems for people: one line for each, and the place in the file with a caret under the word.
+import type { Problem } from "./problem.ts";
+
+const MAX_EXCERPT_CHARS = 120;
+const LINES_BEFORE = 1;
+
+/** `sidegate.yaml:12:5: Unknown key ...` with an excerpt of the source, for each problem, an empty line between. Ends with a line break. */
+export function formatProblems(problems: readonly Problem[], source: string): string {
+  const lines = source.split(/\r?\n/);
+  return problems.map((problem) => `${headline(problem)}\n${excerpt(problem, lines)}`).join("\n");
+}
+
+function headline(problem: Problem): string {
+  return problem.line === 0 ? `${problem.file}: ${problem.message}` : `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`;
+}
+
+function excerpt(problem: Problem, lines: readonly string[]): string {
+  const width = String(problem.line).length;
+  const text = lines[problem.line - 1];
+  if (problem.line === 0 || text === undefined || text === "") return "";
+  const rows: string[] = [];
+  for (let number = Math.max(1, problem.line - LINES_BEFORE); number < problem.line; number += 1) {
+    const before = lines[number - 1] ?? "";
+    if (before.trim() !== "") rows.push(`  ${String(number).padStart(width)} | ${before.slice(0, MAX_EXCERPT_CHARS)}`);
+  }
+  // Of a very long line the part around the place.
+  const from = Math.max(0, problem.column - 1 - MAX_EXCERPT_CHARS / 2) * (text.length > MAX_EXCERPT_CHARS ? 1 : 0);
+  const shown = text.slice(from, from + MAX_EXCERPT_CHARS);
+  const indent = text.slice(from, problem.column - 1).replaceAll(/[^\t]/g, " ");
+  const carets = "^".repeat(Math.max(1, Math.min(problem.length, shown.length - indent.length)));
+  rows.push(`  ${problem.line} | ${shown}`, `  ${" ".repeat(width)} | ${indent}${carets}`);
+  return `${rows.join("\n")}\n`;
+}

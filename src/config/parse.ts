@@ -1,0 +1,136 @@
+// YAML 1.2 text -> plain values with their places. What makes YAML surprising (tags, duplicate keys, anchor bombs, several documents) is refused.
+import { LineCounter, type Node, type YAMLError, type YAMLMap, isAlias, isMap, isScalar, isSeq, parseDocument } from "yaml";
+import { ConfigDocument, rangeOf } from "./document.ts";
+import { type Path, type Problem, quote } from "./problem.ts";
+
+// A file of 1 MiB cannot hold more values itself; aliases could multiply them without end.
+const MAX_ALIASED_VALUES = 100_000;
+const MAX_DEPTH = 100;
+
+const SENTENCES: Partial<Record<YAMLError["code"], string>> = {
+  TAB_AS_INDENT: "Tabs cannot indent in YAML; use spaces",
+  MULTIPLE_DOCS: "A second document begins here; the configuration is one document",
+  RESOURCE_EXHAUSTION: "Nested too deeply",
+  MULTILINE_IMPLICIT_KEY: "This is neither a key with its value ('key: value') nor the rest of a value above; check the indentation, the quotes and the colon",
+  BLOCK_AS_IMPLICIT_KEY: "A second 'key: value' begins inside this value; check the indentation, or quote the value",
+};
+
+function sentence(error: YAMLError, text: string): string {
+  if (error.code === "UNEXPECTED_TOKEN" && text.startsWith("${", error.pos[0] - 1)) return 'Quote a value with ${...} inside { } or [ ]: "${VAR}"';
+  return SENTENCES[error.code] ?? `Not valid YAML: ${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}`;
+}
+
+export type Parsed = {
+  readonly document: ConfigDocument;
+  readonly problems: Problem[];
+  /** False: the later phases have nothing that they could look at. */
+  readonly usable: boolean;
+};
+
+/** Parses the text of the file. Values that are refused for themselves are problems, but do not hide the rest of the document. */
+export function parseConfig(file: string, text: string): Parsed {
+  const lines = new LineCounter();
+  // Keys are made unique here and not by the library, whose check takes quadratic time.
+  const yaml = parseDocument(text, {
+    version: "1.2",
+    schema: "core",
+    merge: false,
+    uniqueKeys: false,
+    prettyErrors: false,
+    lineCounter: lines,
+    logLevel: "error",
+  });
+  const document = new ConfigDocument(file, text, yaml.contents, lines);
+  const fail = (range: readonly [number, number], message: string): Parsed => ({ document, problems: [document.problemAt(range, message)], usable: false });
+  const directive = /^%[^\n]*/.exec(text);
+  if (directive !== null) return fail([0, directive[0].trimEnd().length], "The language is YAML 1.2 without directives; delete this line");
+  // One slip of syntax makes the parser see many: the first is the true one.
+  const error = yaml.errors[0];
+  if (error !== undefined) return fail(error.pos, sentence(error, text));
+  if (yaml.contents === null || (isScalar(yaml.contents) && yaml.contents.value === null)) {
+    return fail([0, 1], "The file is empty; it needs at least 'version: 1' and 'listeners' ('sidegate init' writes a starter file)");
+  }
+  const reader = new ValueReader(document);
+  document.data = reader.value(yaml.contents, []);
+  return { document, problems: reader.problems, usable: !reader.exhausted };
+}
+
+/** Reads nodes as plain values, in the order of the text. The value of an anchor is read once and shared by its aliases. */
+class ValueReader {
+  readonly problems: Problem[] = [];
+  exhausted = false;
+  readonly #document: ConfigDocument;
+  readonly #anchors = new Map<string, { readonly node: Node; value?: unknown; count?: number }>();
+  #aliased = 0;
+  #count = 0;
+
+  constructor(document: ConfigDocument) {
+    this.#document = document;
+  }
+
+  value(node: unknown, path: Path): unknown {
+    this.#count += 1;
+    if (isAlias(node)) return this.#alias(node, path);
+    const { tag, anchor } = node as { tag?: string; anchor?: string };
+    if (tag !== undefined) this.#refuse(node, path, `Tags such as ${quote(tag.replace("tag:yaml.org,2002:", "!!"))} are not part of the language`);
+    if (path.length > MAX_DEPTH) return this.#exhaust(node, path, "Nested too deeply");
+    const before = this.#count;
+    const anchored: { node: Node; value?: unknown; count?: number } = { node: node as Node };
+    if (anchor !== undefined) this.#anchors.set(anchor, anchored);
+    const value = isMap(node)
+      ? this.#map(node, path)
+      : isSeq(node)
+        ? node.items.map((item, i) => this.value(item, [...path, i]))
+        : (node as { value: unknown }).value;
+    anchored.value = value;
+    anchored.count = this.#count - before;
+    return value;
+  }
+
+  #map(node: YAMLMap, path: Path): object {
+    // Without a prototype '__proto__' is a key as any other, and 'constructor' is not there unless written.
+    const object = Object.create(null) as Record<string, unknown>;
+    const lines = new Map<string, number>();
+    for (const pair of node.items) {
+      const key = isScalar(pair.key) ? pair.key.value : undefined;
+      if (typeof key !== "string") {
+        const found = isScalar(pair.key)
+          ? `, but this is ${pair.key.value === null ? "empty" : `the ${typeof key} ${String(key)}; quote it if it is meant as text`}`
+          : "";
+        this.#refuse(pair.key, path, `A key must be a word${found}`);
+        continue;
+      }
+      const first = lines.get(key);
+      const problem = this.#document.problemAt(rangeOf(pair.key) ?? [0, 1], `Duplicate key ${quote(key)}; it stands already in line ${first}`, [...path, key]);
+      if (key === "<<") this.#refuse(pair.key, path, "Merge keys ('<<') are not part of YAML 1.2; an alias can stand for a whole value");
+      else if (first !== undefined) this.problems.push(problem);
+      else lines.set(key, problem.line);
+      const value = pair.value === null ? null : this.value(pair.value, [...path, key]);
+      if (key !== "<<" && first === undefined) object[key] = value;
+    }
+    return object;
+  }
+
+  #alias(node: Node & { readonly source: string }, path: Path): unknown {
+    const anchored = this.#anchors.get(node.source);
+    if (anchored === undefined)
+      return this.#exhaust(node, path, `There is no anchor '&${node.source}' before this alias; quote the value if it is meant as text`);
+    if (anchored.count === undefined) return this.#exhaust(node, path, "An alias cannot stand inside its own anchor");
+    this.#document.alias(node, anchored.node);
+    this.#count += anchored.count;
+    this.#aliased += anchored.count;
+    if (this.#aliased > MAX_ALIASED_VALUES) return this.#exhaust(node, path, `The aliases up to here multiply to more than ${MAX_ALIASED_VALUES} values`);
+    return anchored.value;
+  }
+
+  #refuse(node: unknown, path: Path, message: string): void {
+    this.problems.push(this.#document.problemAt(rangeOf(node) ?? [0, 1], message, path));
+  }
+
+  /** For what makes every further value doubtful: said once. */
+  #exhaust(node: unknown, path: Path, message: string): null {
+    if (!this.exhausted) this.#refuse(node, path, message);
+    this.exhausted = true;
+    return null;
+  }
+}

@@ -1,0 +1,39 @@
+// A problem of the configuration: where it is and a sentence that says what to do.
+
+/** Keys and indexes from the top of the document to a value: `["routes", 0, "auth"]`. */
+export type Path = readonly (string | number)[];
+
+/** Sentence in sentence case without a period; it holds no secret. Line and column count from 1; line 0 means the file as a whole. */
+export type Problem = {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** Characters of the line that the problem is about; at least 1. */
+  readonly length: number;
+  readonly message: string;
+  /** As `routes[0].auth`; empty at the top. */
+  readonly path: string;
+};
+
+/** `routes[0].auth`, `upstreams["a b"].targets[1]`; empty for the top. */
+export function formatPath(path: Path): string {
+  let text = "";
+  for (const step of path) {
+    if (typeof step === "number") text += `[${step}]`;
+    else if (/^[A-Za-z_][\w-]*$/.test(step)) text += `${text === "" ? "" : "."}${step}`;
+    else text += `[${JSON.stringify(step)}]`;
+  }
+  return text;
+}
+
+/** User and password of a URL replaced by stars of the same length, so that columns stay right. */
+export function maskUrlPasswords(text: string): string {
+  return text.replaceAll(/(:\/\/)([^\s/@'"]+)(?=@)/g, (_all, slashes: string, secret: string) => slashes + "*".repeat(secret.length));
+}
+
+/** A text from the file in quotes, short, on one line and without passwords, for a message. */
+export function quote(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- a message is one line and must not move the cursor
+  const plain = maskUrlPasswords(text).replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => JSON.stringify(char).slice(1, -1));
+  return `'${plain.length > 80 ? `${plain.slice(0, 77)}...` : plain}'`;
+}

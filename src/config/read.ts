@@ -1,0 +1,29 @@
+// Reads the text of files that the configuration is made of; whatever goes wrong is a phrase for a sentence.
+import { open } from "node:fs/promises";
+import { isUtf8 } from "node:buffer";
+import { describeSystemError } from "../lib/errors.ts";
+
+export const MAX_FILE_BYTES = 1024 * 1024;
+
+export type FileText = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly reason: string };
+
+/**
+ * The text of a file of at most 1 MiB in UTF-8, without a byte order mark.
+ * `reason` finishes the sentence "Cannot read 'x': ...".
+ */
+export async function readText(path: string): Promise<FileText> {
+  try {
+    await using file = await open(path, "r");
+    const stat = await file.stat();
+    if (stat.isDirectory()) return { ok: false, reason: "it is a directory" };
+    // Devices and pipes have no size and may never end.
+    if (!stat.isFile()) return { ok: false, reason: "it is not a regular file" };
+    if (stat.size > MAX_FILE_BYTES) return { ok: false, reason: "it is larger than 1 MiB" };
+    const bytes = await file.readFile();
+    if (bytes.length > MAX_FILE_BYTES) return { ok: false, reason: "it is larger than 1 MiB" };
+    if (!isUtf8(bytes)) return { ok: false, reason: "it is not UTF-8 text" };
+    return { ok: true, text: bytes.toString("utf8").replace(/^\uFEFF/, "") };
+  } catch (error) {
+    return { ok: false, reason: describeSystemError(error) };
+  }
+}

@@ -1,0 +1,83 @@
+// The JSON Schema of the language as a tree that the phases walk.
+import json from "../../schema/config.schema.json" with { type: "json" };
+import type { Path } from "./problem.ts";
+
+export type Schema = {
+  readonly $ref?: string;
+  readonly description?: string;
+  readonly type?: "string" | "integer" | "number" | "boolean" | "array" | "object";
+  readonly format?: string;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly default?: unknown;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly additionalProperties?: boolean | Schema;
+  readonly items?: Schema;
+  readonly anyOf?: readonly Schema[];
+  readonly oneOf?: readonly Schema[];
+  readonly discriminator?: { readonly propertyName: string };
+};
+
+export const CONFIG_SCHEMA = json as unknown as Schema;
+
+/** What a $ref leads to; the schema itself without one. */
+export function deref(schema: Schema): Schema {
+  let found = schema;
+  while (found.$ref !== undefined) {
+    const name = found.$ref.slice("#/definitions/".length);
+    found = (json.definitions as unknown as Record<string, Schema>)[name] ?? {};
+  }
+  return found;
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "array" : typeof value;
+}
+
+/** The kind of value that a branch takes: its `type`, or that of its `const`. */
+function kindOfBranch(branch: Schema): string {
+  const { type, const: constant } = deref(branch);
+  return type ?? kindOf(constant);
+}
+
+/** The index of the branch of an anyOf that takes values of this kind; -1 when none does. */
+export function branchIndex(branches: readonly Schema[], value: unknown): number {
+  return branches.findIndex((branch) => kindOfBranch(branch) === kindOf(value));
+}
+
+/** The schema that judges a value: references followed, and the branch chosen that fits the value (the schema of the choice itself when none fits). */
+export function schemaOf(schema: Schema, value: unknown): Schema {
+  const plain = deref(schema);
+  if (plain.anyOf !== undefined) {
+    const branch = plain.anyOf[branchIndex(plain.anyOf, value)];
+    return branch === undefined ? plain : schemaOf(branch, value);
+  }
+  if (plain.oneOf !== undefined && plain.discriminator !== undefined) {
+    const tag = plain.discriminator.propertyName;
+    const wanted = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[tag] : undefined;
+    const branch = plain.oneOf.find((candidate) => deref(candidate).properties?.[tag]?.const === wanted);
+    return branch === undefined || wanted === undefined ? plain : deref(branch);
+  }
+  return plain;
+}
+
+/** The schema of the value under a key or an index, before a branch is chosen; undefined when the schema knows no such key. */
+export function childSchema(schema: Schema, key: string | number): Schema | undefined {
+  if (typeof key === "number") return schema.items;
+  if (schema.properties !== undefined && Object.hasOwn(schema.properties, key)) return schema.properties[key];
+  return typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined;
+}
+
+/** The undecided schema at a path of the data; undefined where the schema does not reach. */
+export function schemaAt(path: Path, data: unknown): Schema | undefined {
+  let schema: Schema | undefined = CONFIG_SCHEMA;
+  let value = data;
+  for (const step of path) {
+    if (schema === undefined) return undefined;
+    schema = childSchema(schemaOf(schema, value), step);
+    value = typeof value === "object" && value !== null ? (value as Record<string | number, unknown>)[step] : undefined;
+  }
+  return schema;
+}

@@ -1,0 +1,571 @@
+// The configuration in its resolved form. GENERATED from schema/config.schema.json by `npm run generate`: do not edit.
+
+/**
+ * One line for each request and each TCP connection: 'stdout', 'off', or files in a directory. Default: stdout.
+ */
+export type AccessLog = ("stdout" | "off") | AccessLogFiles;
+/**
+ * A URL, or an object with targets and settings.
+ */
+export type UpstreamEntry = UpstreamUrl | Upstream;
+/**
+ * URL of a target: http://host:port, https://host:port, h2c://host:port, unix:/path (HTTP), or tcp://host:port for TCP listeners. No path.
+ */
+export type UpstreamUrl = string;
+/**
+ * An HTTP listener (its requests go through 'routes') or a TCP listener (its connections go to one upstream).
+ */
+export type Listener = HttpListener | TcpListener;
+/**
+ * Client addresses or networks that may connect. On an HTTP listener everybody may without it; a TCP listener that others reach needs it.
+ */
+export type Allow = string[];
+/**
+ * Client addresses or networks that may not connect, stronger than 'allow'.
+ */
+export type Deny = string[];
+/**
+ * Health check of the upstream: 'tcp' connects, 'ib_api' asks for the handshake of the Interactive Brokers API, 'ib_session' opens a session; or an object with settings. Default: tcp.
+ */
+export type TcpHealthEntry = TcpHealthCheck | TcpHealth;
+/**
+ * The kind of check.
+ */
+export type TcpHealthCheck = "tcp" | "ib_api" | "ib_session";
+/**
+ * Who may come in: a list of ways, any of which admits, or the word 'none' for everybody.
+ */
+export type RouteAuth = "none" | AuthWay[];
+
+/**
+ * The configuration of Sidegate: one YAML file, watched while the gateway runs.
+ */
+export interface Config {
+  /**
+   * Version of this language. Always 1.
+   */
+  version: 1;
+  log: Log;
+  access_log: AccessLog;
+  state: State;
+  admin: Admin;
+  /**
+   * Duration that requests and connections get to end by themselves when their listener is removed or the gateway stops. 0s cuts them at once. Keep it below the grace period of your container engine (10s in Docker).
+   */
+  drain_timeout: string;
+  /**
+   * Addresses or networks whose X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, X-Real-IP, Forwarded and X-Request-Id are believed. From anybody else they are replaced.
+   */
+  trusted_proxies: string[];
+  tls?: Tls;
+  /**
+   * Upstreams by name, for those that need more than a URL.
+   */
+  upstreams: {
+    [k: string]: UpstreamEntry;
+  };
+  auth: Auth;
+  /**
+   * Listeners by name: the addresses on which the gateway serves.
+   */
+  listeners: {
+    [k: string]: Listener;
+  };
+  /**
+   * Which requests of the HTTP listeners go where, and who may make them. Higher priority first, then the more specific host, then the longer path.
+   */
+  routes: Route[];
+}
+/**
+ * The gateway's own log, on standard error.
+ */
+export interface Log {
+  /**
+   * Least severe level that is written. The environment variable SIDEGATE_LOG_LEVEL is taken where the file is silent; info without either.
+   */
+  level?: "trace" | "debug" | "info" | "warn" | "error";
+  /**
+   * 'json' writes one JSON object a line, 'pretty' a readable line, 'auto' the readable one on a terminal.
+   */
+  format: "auto" | "json" | "pretty";
+}
+/**
+ * Access log files, one a listener, named after it: <dir>/<listener>.log.
+ */
+export interface AccessLogFiles {
+  /**
+   * Directory of the files; made when it is missing.
+   */
+  dir: string;
+  /**
+   * Age after which a rotated file is deleted. 0s keeps them for ever.
+   */
+  retention: string;
+  /**
+   * Size at which a file is rotated.
+   */
+  max_size: string;
+}
+/**
+ * Where the gateway keeps what outlives a restart.
+ */
+export interface State {
+  /**
+   * Directory of the state (the local CA); made when it is missing.
+   */
+  dir: string;
+}
+/**
+ * The local admin interface: /health, /ready, /metrics, /status, /reload.
+ */
+export interface Admin {
+  /**
+   * Loopback address and port, or unix:/path.
+   */
+  listen: string;
+}
+/**
+ * TLS of a listener. Certificates come from cert_file and certificates first, then from the internal CA.
+ */
+export interface Tls {
+  /**
+   * 'disabled' is plain HTTP or TCP; 'application' ends TLS here.
+   */
+  mode: "disabled" | "application";
+  /**
+   * PEM file with the certificate and its chain, leaf first. It is also the one for unknown server names.
+   */
+  cert_file?: string;
+  /**
+   * PEM file with the private key of cert_file.
+   */
+  key_file?: string;
+  /**
+   * Further certificates, chosen by server name.
+   */
+  certificates?: CertificateFiles[];
+  /**
+   * Issue certificates from a local CA, kept in state.dir. For development.
+   */
+  internal: boolean;
+}
+/**
+ * A certificate and its key.
+ */
+export interface CertificateFiles {
+  /**
+   * PEM file with the certificate and its chain, leaf first.
+   */
+  cert_file: string;
+  /**
+   * PEM file with the private key.
+   */
+  key_file: string;
+}
+/**
+ * One or more targets that serve the same thing.
+ */
+export interface Upstream {
+  /**
+   * URLs of the targets, all of one scheme; each next request or connection goes to the healthy one with the fewest under way.
+   */
+  targets: UpstreamUrl[];
+  /**
+   * Allow targets that are neither loopback, a unix socket nor a single-label host name.
+   */
+  remote: boolean;
+  /**
+   * PEM file with the CA that signed the certificates of https targets. Default: the system's CAs.
+   */
+  ca_file?: string;
+  /**
+   * Value of the Authorization header sent to the upstream. The client's own never reaches it.
+   */
+  authorization?: string;
+  /**
+   * File that holds the value of 'authorization'.
+   */
+  authorization_file?: string;
+  /**
+   * Most connections to each HTTP/1.1 target; further requests wait. 0 means no limit.
+   */
+  max_connections: number;
+  health?: HttpHealth;
+  ejection: Ejection;
+  timeouts: UpstreamTimeouts;
+}
+/**
+ * Active check of each HTTP target: a GET that must be answered with a 2xx status.
+ */
+export interface HttpHealth {
+  /**
+   * Path that is asked for.
+   */
+  path: string;
+  /**
+   * Time between two checks.
+   */
+  interval: string;
+  /**
+   * Time within which the answer must come.
+   */
+  timeout: string;
+  /**
+   * Failed checks in a row that make a target unhealthy. One success makes it healthy again.
+   */
+  failures: number;
+}
+/**
+ * Passive check: a target to which connections fail is left out for a while. With a single target nothing is ejected.
+ */
+export interface Ejection {
+  /**
+   * Failed connections in a row after which a target is left out.
+   */
+  failures: number;
+  /**
+   * How long it is left out.
+   */
+  duration: string;
+}
+/**
+ * Time limits towards an upstream.
+ */
+export interface UpstreamTimeouts {
+  /**
+   * TCP connect and TLS handshake.
+   */
+  connect: string;
+  /**
+   * From the end of the request to the response headers. 0s means no limit.
+   */
+  response_headers: string;
+  /**
+   * Between two pieces of the response body. 0s means no limit, as silent event streams need.
+   */
+  read: string;
+  /**
+   * How long the upstream may take no byte of a request body that waits for it. 0s means no limit.
+   */
+  write: string;
+  /**
+   * How long an upgraded connection (WebSocket) may be silent both ways. 0s means no limit.
+   */
+  idle: string;
+  /**
+   * How long an unused connection is kept for the next request; a shorter Keep-Alive hint of the upstream is respected.
+   */
+  keep_alive: string;
+}
+/**
+ * Identities that routes refer to.
+ */
+export interface Auth {
+  /**
+   * Bearer tokens. 'sidegate token new' makes one and prints its line.
+   */
+  tokens: Token[];
+}
+/**
+ * A bearer token, known by its hash.
+ */
+export interface Token {
+  /**
+   * Name of the holder, for routes and logs.
+   */
+  name: string;
+  /**
+   * SHA-256 of the token, 64 hexadecimal digits.
+   */
+  sha256?: string;
+  /**
+   * File that holds the value of 'sha256'.
+   */
+  sha256_file?: string;
+  /**
+   * Scopes that the token grants.
+   */
+  scopes: string[];
+}
+/**
+ * Serves HTTP/1.1, and HTTP/2 over TLS.
+ */
+export interface HttpListener {
+  /**
+   * The protocol of the listener.
+   */
+  protocol: "http";
+  /**
+   * Address: ":8443" (all interfaces), 127.0.0.1:8080, "[::1]:8080" or unix:/path.
+   */
+  listen: string;
+  tls?: Tls;
+  allow?: Allow;
+  deny?: Deny;
+  /**
+   * Accept credentials over plain HTTP on an address that others reach.
+   */
+  insecure: boolean;
+  /**
+   * Most bytes of request line and headers; more is answered with 431. 1KiB to 64KiB.
+   */
+  max_header_size: string;
+  /**
+   * Most connections at once; further ones are closed. 0 means no limit.
+   */
+  max_connections: number;
+  timeouts: HttpListenerTimeouts;
+  access_log?: AccessLog;
+}
+/**
+ * Time limits towards clients.
+ */
+export interface HttpListenerTimeouts {
+  /**
+   * TLS handshake.
+   */
+  handshake: string;
+  /**
+   * From the first byte of a request to the end of its headers; then 408.
+   */
+  headers: string;
+  /**
+   * Between two pieces of a request body while the gateway waits for them; then 408. 0s means no limit.
+   */
+  read: string;
+  /**
+   * How long a client may take no byte of a response that waits for it; then the connection is closed. 0s means no limit.
+   */
+  write: string;
+  /**
+   * How long a kept-alive connection waits for the next request.
+   */
+  idle: string;
+}
+/**
+ * Relays TCP connections to one upstream.
+ */
+export interface TcpListener {
+  /**
+   * The protocol of the listener.
+   */
+  protocol: "tcp";
+  /**
+   * Address: ":4003" (all interfaces), 127.0.0.1:4003, "[::1]:4003" or unix:/path.
+   */
+  listen: string;
+  /**
+   * host:port, unix:/path, or the name of an entry of 'upstreams' with tcp:// or unix: targets.
+   */
+  upstream: string;
+  /**
+   * Allow an upstream that is neither loopback, a unix socket nor a single-label host name.
+   */
+  remote: boolean;
+  tls?: Tls;
+  allow?: Allow;
+  deny?: Deny;
+  /**
+   * 'ib_api' closes connections whose first bytes are not those of the Interactive Brokers API, before they reach the upstream, and logs the client id.
+   */
+  expect?: "ib_api";
+  health: TcpHealthEntry;
+  /**
+   * Most connections at once. 0 means no limit.
+   */
+  max_connections: number;
+  /**
+   * Most connections at once from one client address. 0 means no limit.
+   */
+  max_connections_per_client: number;
+  connection_rate?: Rate;
+  /**
+   * Silence after which TCP keepalive probes begin, on both sides. 0s switches them off.
+   */
+  keep_alive: string;
+  timeouts: TcpTimeouts;
+  access_log?: AccessLog;
+}
+/**
+ * Health check of a TCP upstream.
+ */
+export interface TcpHealth {
+  check: TcpHealthCheck;
+  /**
+   * Time between two checks.
+   */
+  interval: string;
+  /**
+   * Time within which a check must succeed.
+   */
+  timeout: string;
+  /**
+   * Failed checks in a row that make the upstream unhealthy. One success makes it healthy again.
+   */
+  failures: number;
+  /**
+   * Client id that 'ib_session' takes; nobody else may use it. Needed with ib_session, refused without.
+   */
+  client_id?: number;
+  /**
+   * Daily restart window, as "23:45-00:15 America/New_York": failures in it make the upstream degraded, not unhealthy.
+   */
+  maintenance?: string;
+}
+/**
+ * New connections a client address may make.
+ */
+export interface Rate {
+  /**
+   * Number of connections.
+   */
+  connections: number;
+  /**
+   * In this time.
+   */
+  per: string;
+}
+/**
+ * Time limits of a TCP listener.
+ */
+export interface TcpTimeouts {
+  /**
+   * Connecting to the upstream; then the client is closed.
+   */
+  connect: string;
+  /**
+   * Silence both ways after which a connection is closed. 0s means no limit.
+   */
+  idle: string;
+  /**
+   * Time within which the first bytes that 'expect' asks for must come, and the TLS handshake must end.
+   */
+  expect: string;
+}
+/**
+ * Which requests, who may make them, and where they go.
+ */
+export interface Route {
+  /**
+   * Name for logs and metrics. Default: made of host and path.
+   */
+  name?: string;
+  /**
+   * HTTP listeners that serve the route. Default: all of them.
+   */
+  listeners?: string[];
+  /**
+   * Host name without port: exact, or *.example.com for one or more labels before it. Default: any.
+   */
+  host?: string;
+  /**
+   * Exact path.
+   */
+  path?: string;
+  /**
+   * Path and everything below it: /api matches /api and /api/x, not /apix.
+   */
+  path_prefix?: string;
+  /**
+   * Regular expression (RE2 syntax, linear time) that must match somewhere in the path; anchor it with ^ and $.
+   */
+  path_regex?: string;
+  /**
+   * Methods, in capitals. Default: all but CONNECT and TRACE. GET does not include HEAD.
+   */
+  methods?: string[];
+  /**
+   * Request headers that must be there: a name and its exact value, or "*" for any value.
+   */
+  headers?: {
+    [k: string]: string;
+  };
+  /**
+   * Higher comes first.
+   */
+  priority: number;
+  /**
+   * URL of the upstream, or the name of an entry of 'upstreams'.
+   */
+  upstream: string;
+  auth: RouteAuth;
+  /**
+   * Beginning of the path that is taken off before the request goes on; '/' remains when nothing does.
+   */
+  strip_prefix?: string;
+  set_headers: SetHeaders;
+  /**
+   * Request headers taken off on the way to the upstream.
+   */
+  remove_headers: string[];
+  response_headers: ResponseHeaders;
+  /**
+   * Tell the upstream who calls: X-Forwarded-User (the identity's name) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
+   */
+  identity_headers: boolean;
+  cors?: Cors;
+}
+/**
+ * One way in.
+ */
+export interface AuthWay {
+  token: TokenWay;
+}
+/**
+ * A bearer token of auth.tokens, in the Authorization header.
+ */
+export interface TokenWay {
+  /**
+   * Names of the tokens that admit. Default: all of them.
+   */
+  names?: string[];
+  /**
+   * Scopes that the token must grant, all of them.
+   */
+  scopes: string[];
+}
+/**
+ * Header names and their values.
+ */
+export interface SetHeaders {
+  [k: string]: string;
+}
+/**
+ * Changes to the response headers on the way to the client.
+ */
+export interface ResponseHeaders {
+  set: SetHeaders;
+  /**
+   * Headers taken off.
+   */
+  remove: string[];
+}
+/**
+ * Cross-origin requests of browsers. Preflights are answered here, before auth. Without it the upstream's own CORS headers pass.
+ */
+export interface Cors {
+  /**
+   * Origins that may call, as https://app.example.com, or "*" for any.
+   */
+  origins: string[];
+  /**
+   * Methods that a preflight allows.
+   */
+  methods: string[];
+  /**
+   * Request headers that a preflight allows. Default: those that it asks for.
+   */
+  headers?: string[];
+  /**
+   * Response headers that scripts may read.
+   */
+  expose_headers: string[];
+  /**
+   * Allow cookies and HTTP authentication. Not with the origin "*".
+   */
+  credentials: boolean;
+  /**
+   * How long a browser may keep the answer to a preflight.
+   */
+  max_age: string;
+}

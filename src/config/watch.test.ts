@@ -1,0 +1,238 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, open, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { explainFileMount } from "./file-mount.ts";
+import { type WatchOptions, watchConfig } from "./watch.ts";
+
+type Watched = {
+  readonly directory: string;
+  readonly file: string;
+  readonly seen: string[];
+  readonly next: () => Promise<string>;
+  readonly replace: (paths: string[]) => void;
+};
+
+/** Watches `sidegate.yaml` (and `others`) in a new directory; `next` waits for the next look and gives the text that the file has then. Without polling unless asked for. */
+async function start(t: TestContext, options: { others?: string[]; pollMs?: number; prepare?: (directory: string) => Promise<void> } = {}): Promise<Watched> {
+  const directory = await mkdtemp(join(tmpdir(), "sidegate-watch-"));
+  const file = join(directory, "sidegate.yaml");
+  await (options.prepare?.(directory) ?? writeFile(file, "one"));
+  const seen: string[] = [];
+  let looks = 0;
+  let taken = 0;
+  const watchOptions: WatchOptions = {
+    paths: [file, ...(options.others ?? []).map((name) => join(directory, name))],
+    pollMs: options.pollMs ?? 60_000,
+    quietMs: 20,
+    maxWaitMs: 500,
+    onChange: () => {
+      looks += 1;
+      void readFile(file, "utf8").then(
+        (text) => seen.push(text),
+        () => seen.push("(missing)"),
+      );
+    },
+    onWarning: (message) => seen.push(message),
+  };
+  const watch = watchConfig(watchOptions);
+  t.after(async () => {
+    watch.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+  const next = async (): Promise<string> => {
+    await until(
+      () => looks > taken && seen.length >= looks,
+      () => `no look; seen: ${seen.join(", ")}`,
+    );
+    taken = looks;
+    return seen.at(-1) ?? "";
+  };
+  // The look that follows every start.
+  await next();
+  return { directory, file, seen, next, replace: watch.replace };
+}
+
+async function until(condition: () => boolean, reason: () => string): Promise<void> {
+  const deadline = performance.now() + 5_000;
+  while (!condition()) {
+    assert.ok(performance.now() < deadline, reason());
+    await delay(5);
+  }
+}
+
+test("a save by rename is seen, each time", async (t) => {
+  const { directory, file, next } = await start(t);
+  for (const text of ["two", "three", "four"]) {
+    await writeFile(join(directory, ".sidegate.yaml.swp"), text);
+    await rename(join(directory, ".sidegate.yaml.swp"), file);
+    assert.equal(await next(), text);
+  }
+});
+
+test("a save in place is seen, also with equal content", async (t) => {
+  const { file, next } = await start(t);
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+});
+
+test("a save in pieces is looked at once it is complete", async (t) => {
+  const { file, seen, next } = await start(t);
+  const handle = await open(file, "w");
+  for (const piece of ["a", "b", "c", "d", "e"]) {
+    await handle.write(piece);
+    await delay(5);
+  }
+  await handle.close();
+  assert.equal(await next(), "abcde");
+  assert.ok(!seen.includes("a"), `looked too early: ${seen.join(", ")}`);
+});
+
+test("a half-written save that is completed much later is looked at again", async (t) => {
+  const { file, next } = await start(t);
+  await writeFile(file, "half");
+  assert.equal(await next(), "half");
+  await writeFile(file, "half and half");
+  assert.equal(await next(), "half and half");
+});
+
+test("a Kubernetes swap of ..data is seen", async (t) => {
+  const write = async (directory: string, version: string): Promise<void> => {
+    await mkdir(join(directory, `..${version}`));
+    await writeFile(join(directory, `..${version}`, "sidegate.yaml"), version);
+    await symlink(`..${version}`, join(directory, "..data_tmp"));
+    await rename(join(directory, "..data_tmp"), join(directory, "..data"));
+  };
+  const { directory, next } = await start(t, {
+    prepare: async (directory) => {
+      await write(directory, "v1");
+      await symlink("..data/sidegate.yaml", join(directory, "sidegate.yaml"));
+    },
+  });
+  await write(directory, "v2");
+  assert.equal(await next(), "v2");
+  await rm(join(directory, "..v1"), { recursive: true });
+  await write(directory, "v3");
+  assert.equal(await next(), "v3");
+});
+
+test("a change of the file behind a link is seen", async (t) => {
+  const { directory, next } = await start(t, {
+    prepare: async (directory) => {
+      await mkdir(join(directory, "elsewhere"));
+      await writeFile(join(directory, "elsewhere", "real.yaml"), "one");
+      await symlink("elsewhere/real.yaml", join(directory, "sidegate.yaml"));
+    },
+  });
+  await writeFile(join(directory, "elsewhere", "new"), "two");
+  await rename(join(directory, "elsewhere", "new"), join(directory, "elsewhere", "real.yaml"));
+  assert.equal(await next(), "two");
+});
+
+test("a deleted file is seen, and so is its return", async (t) => {
+  const { file, next } = await start(t);
+  await rm(file);
+  assert.equal(await next(), "(missing)");
+  await writeFile(file, "back");
+  assert.equal(await next(), "back");
+});
+
+test("a deleted directory is seen, and so is its return", async (t) => {
+  const { directory, file, next } = await start(t);
+  await rm(directory, { recursive: true });
+  assert.equal(await next(), "(missing)");
+  await mkdir(directory);
+  await writeFile(file, "back");
+  let text = await next();
+  if (text === "(missing)") text = await next();
+  assert.equal(text, "back");
+  await writeFile(file, "again");
+  assert.equal(await next(), "again");
+});
+
+test("a changed secret or certificate is seen, one that did not exist too", async (t) => {
+  const { directory, next, seen } = await start(t, { others: ["certs/tls.crt", "secret"] });
+  await writeFile(join(directory, "secret"), "s3cret");
+  await next();
+  await mkdir(join(directory, "certs"));
+  await next();
+  await writeFile(join(directory, "certs", "tls.crt"), "pem");
+  await next();
+  assert.deepEqual(new Set(seen), new Set(["one"]));
+});
+
+test("files that nobody named make no look", async (t) => {
+  const { directory, seen, file, next } = await start(t);
+  const before = seen.length;
+  await writeFile(join(directory, "access.log"), "line");
+  await delay(150);
+  assert.equal(seen.length, before);
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+});
+
+test("other paths can be watched instead", async (t) => {
+  const { directory, file, next, replace, seen } = await start(t);
+  const other = join(directory, "other");
+  replace([other]);
+  await next();
+  const before = seen.length;
+  await writeFile(file, "nobody looks");
+  await delay(150);
+  assert.equal(seen.length, before);
+  await writeFile(other, "x");
+  assert.equal(await next(), "nobody looks");
+});
+
+test("polling sees what no event tells: a directory whose parent is moved away", async (t) => {
+  const { directory, next } = await start(t, {
+    pollMs: 50,
+    prepare: async (directory) => {
+      await mkdir(join(directory, "a", "b"), { recursive: true });
+      await writeFile(join(directory, "a", "b", "real"), "one");
+      await symlink("a/b/real", join(directory, "sidegate.yaml"));
+    },
+  });
+  await mkdir(join(directory, "c", "b"), { recursive: true });
+  await writeFile(join(directory, "c", "b", "real"), "two");
+  await rename(join(directory, "a"), join(directory, "old"));
+  await rename(join(directory, "c"), join(directory, "a"));
+  let text = await next();
+  if (text === "(missing)") text = await next();
+  assert.equal(text, "two");
+  await writeFile(join(directory, "a", "b", "real"), "three");
+  assert.equal(await next(), "three");
+});
+
+test("nothing is looked at after the end", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "sidegate-watch-"));
+  t.after(() => rm(directory, { recursive: true }));
+  let looks = 0;
+  const watch = watchConfig({ paths: [join(directory, "x")], pollMs: 10, quietMs: 5, onChange: () => (looks += 1), onWarning: () => {} });
+  await until(
+    () => looks === 1,
+    () => "no first look",
+  );
+  watch.close();
+  await writeFile(join(directory, "x"), "y");
+  await delay(100);
+  assert.equal(looks, 1);
+});
+
+test("a file that is mounted by itself is found, with what to do", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "sidegate mount-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const file = join(directory, "sidegate.yaml");
+  const table = join(directory, "mountinfo");
+  await writeFile(file, "");
+  const row = (path: string): string => `36 35 98:0 /x ${path.replaceAll(" ", "\\040")} rw,noatime master:1 - ext4 /dev/root rw\n`;
+  await writeFile(table, row("/") + row(directory));
+  assert.equal(await explainFileMount(file, table), null);
+  await writeFile(table, row("/") + row(file));
+  assert.match((await explainFileMount(file, table)) ?? "", /mounted as a single file.*Mount its directory instead/);
+  assert.equal(await explainFileMount(join(directory, "missing"), table), null);
+});

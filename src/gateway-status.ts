@@ -1,0 +1,89 @@
+// The picture of the gateway that /status and /ready show, drawn from the plan and the live parts.
+import type { CertificateStatus, GatewayStatus, ListenerStatus, ReloadResult, RouteStatus, UpstreamStatus } from "./admin/status.ts";
+import type { ListenerTls } from "./certificates/select.ts";
+import type { Listeners } from "./listeners/apply.ts";
+import type { AuthWayPlan, PathMatch, Plan } from "./plan/model.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
+
+// Enough to tell two configurations apart.
+const DIGEST_CHARACTERS = 12;
+
+export type StatusParts = {
+  readonly version: string;
+  readonly pid: number;
+  readonly file: string;
+  readonly startedAt: Date;
+  readonly loadedAt: Date;
+  readonly refusal: { readonly at: Date; readonly result: Extract<ReloadResult, { outcome: "refused" }> } | null;
+  readonly stopping: boolean;
+  /** Null before the start has ended. */
+  readonly plan: Plan | null;
+  readonly digest: string;
+  readonly listeners: Listeners;
+  readonly upstreams: readonly Upstream[];
+  /** By listener. */
+  readonly tls: ReadonlyMap<string, ListenerTls>;
+};
+
+/** Flat data for JSON; no secret is in it. */
+export function buildStatus(parts: StatusParts): GatewayStatus {
+  const { refusal } = parts;
+  return {
+    version: parts.version,
+    pid: parts.pid,
+    started_at: parts.startedAt.toISOString(),
+    uptime_seconds: Math.round((Date.now() - parts.startedAt.getTime()) / 1_000),
+    stopping: parts.stopping,
+    config: {
+      file: parts.file,
+      digest: parts.digest.slice(0, DIGEST_CHARACTERS),
+      loaded_at: parts.loadedAt.toISOString(),
+      refused: refusal === null ? null : { at: refusal.at.toISOString(), problems: refusal.result.problems, text: refusal.result.text },
+    },
+    listeners: parts.listeners.all.map(({ listener, address }): ListenerStatus => {
+      const { name, protocol, tls } = listener.plan;
+      return { name, protocol, address, tls: tls.mode, connections: listener.active, down: "" };
+    }),
+    draining_listeners: parts.listeners.draining,
+    routes: (parts.plan?.routes ?? []).map(
+      ({ name, listeners, host, path, methods, upstream, auth }): RouteStatus => ({
+        name,
+        listeners: listeners === null ? null : [...listeners],
+        host,
+        path: describePath(path),
+        methods: methods === null ? null : [...methods],
+        upstream,
+        auth: auth === null ? ["none"] : auth.map(describeWay),
+      }),
+    ),
+    upstreams: parts.upstreams.map(describeUpstream),
+    certificates: [...parts.tls].flatMap(([listener, { list }]) =>
+      list().map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
+    ),
+  };
+}
+
+function describeUpstream({ plan, targets }: Upstream): UpstreamStatus {
+  const now = performance.now();
+  return {
+    name: plan.name,
+    targets: targets.map(({ plan: { url }, health, reason, active, ejectedUntil }) => ({ url, health, reason, active, ejected: ejectedUntil > now })),
+  };
+}
+
+function describePath(path: PathMatch): string {
+  switch (path.kind) {
+    case "any":
+      return "*";
+    case "exact":
+      return path.path;
+    case "prefix":
+      return `${path.path.replace(/\/$/, "")}/*`;
+    case "regex":
+      return `~ ${path.source}`;
+  }
+}
+
+function describeWay({ kind, names, scopes }: AuthWayPlan): string {
+  return [kind, names === null ? "any" : [...names].join(","), ...(scopes.length > 0 ? [`with ${scopes.join(" ")}`] : [])].join(" ");
+}

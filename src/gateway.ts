@@ -1,0 +1,245 @@
+// The composition root: builds the parts in order, hands them to one another, and takes them through start, reload and stop.
+import { startAdmin, type Admin } from "./admin/admin.ts";
+import type { GatewayStatus, ReloadResult } from "./admin/status.ts";
+import { openInternalCa, type InternalCa } from "./certificates/internal-ca.ts";
+import { createListenerTls, type ListenerTls } from "./certificates/select.ts";
+import { explainFileMount } from "./config/file-mount.ts";
+import { formatProblems } from "./config/format-problems.ts";
+import { loadConfig, type LoadedConfig } from "./config/load.ts";
+import { watchConfig, type ConfigWatch } from "./config/watch.ts";
+import { createHttpLive, createHttpState } from "./http/state.ts";
+import { formatAddress } from "./lib/address.ts";
+import { formatDuration } from "./lib/duration.ts";
+import { describeSystemError, GatewayError } from "./lib/errors.ts";
+import { Listeners, type ListenerUpdate } from "./listeners/apply.ts";
+import { buildPlan } from "./plan/build.ts";
+import type { ListenerPlan, Plan } from "./plan/model.ts";
+import { buildStatus } from "./gateway-status.ts";
+import { createTcpLive } from "./tcp/connection.ts";
+import { AccessLogs } from "./telemetry/access-log.ts";
+import { changeLog, openLog, type Log } from "./telemetry/log.ts";
+import { Metrics } from "./telemetry/metrics.ts";
+import { LiveUpstreams, type PreparedUpstreams } from "./upstreams/live.ts";
+
+export type GatewayOptions = {
+  /** Absolute path of the configuration file. */
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** Of this process, for `status`. */
+  readonly pid: number;
+};
+
+/** The configuration is bad; `text` shows all its problems to people. */
+export class ConfigError extends GatewayError {
+  readonly text: string;
+
+  constructor(file: string, text: string) {
+    super("ERR_CONFIG", `Cannot use configuration file '${file}'`);
+    this.text = text;
+  }
+}
+
+type GoodConfig = Extract<LoadedConfig, { ok: true }>;
+type Prepared = { readonly plan: Plan; readonly digest: string; readonly tls: ReadonlyMap<string, ListenerTls>; readonly commit: () => void; readonly abort: () => Promise<void> };
+
+/** Starts everything that the file names. @throws {ConfigError} {ListenError} {GatewayError} with nothing left open */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const startedAt = performance.now();
+  const loaded = await loadConfig(options.file, options.env);
+  if (!loaded.ok) throw new ConfigError(options.file, formatProblems(loaded.problems, loaded.source));
+  const gateway = new Gateway(options, openLog(buildPlan(loaded.config, loaded.files).log));
+  await gateway.start(loaded, startedAt);
+  return gateway;
+}
+
+export class Gateway {
+  readonly #options: GatewayOptions;
+  readonly #log: Log;
+  readonly #startedAt = new Date();
+  readonly #metrics: Metrics;
+  readonly #accessLogs: AccessLogs;
+  readonly #upstreams: LiveUpstreams;
+  readonly #listeners: Listeners;
+  #current: Prepared | null = null;
+  #internalCa: InternalCa | null = null;
+  #admin: Admin | null = null;
+  #watch: ConfigWatch | null = null;
+  #running: Promise<ReloadResult> | null = null;
+  #waiting: Promise<ReloadResult> | null = null;
+  /** The newest file was refused, and why; null = the newest file serves. */
+  #refusal: { readonly at: Date; readonly result: Extract<ReloadResult, { outcome: "refused" }> } | null = null;
+  #loadedAt = new Date();
+  #stopping: Promise<void> | null = null;
+
+  constructor(options: GatewayOptions, log: Log) {
+    this.#options = options;
+    this.#log = log;
+    this.#accessLogs = new AccessLogs(log);
+    this.#upstreams = new LiveUpstreams(log);
+    this.#metrics = new Metrics({ version: options.version, targets: () => this.#upstreams.samples(), accessLogDropped: () => this.#accessLogs.dropped });
+    this.#listeners = new Listeners(this.#metrics, log);
+  }
+
+  /** @throws as `startGateway` */
+  async start(loaded: GoodConfig, startedAt: number): Promise<void> {
+    try {
+      const prepared = await this.#prepare(loaded);
+      this.#admin = await this.#startAdmin(prepared.plan);
+      this.#commit(prepared);
+    } catch (error) {
+      await this.close(0);
+      throw error;
+    }
+    this.#watch = watchConfig({ paths: loaded.paths, onChange: () => void this.reload(), onWarning: (text) => this.#log.warn(text) });
+    const mounted = await explainFileMount(this.#options.file);
+    if (mounted !== null) this.#log.warn({ event: "single_file_mount" }, mounted);
+    const listeners = this.#listeners.all.map(({ listener, address }) => `${listener.plan.name} ${address}`);
+    this.#log.info({ event: "started", version: this.#options.version, file: this.#options.file, listeners, duration_ms: Math.round(performance.now() - startedAt) }, "Serving");
+  }
+
+  /**
+   * Looks at the file and takes what changed. One reload at a time; those that are asked for meanwhile share the next one, which reads the
+   * newest bytes. Never rejects: what is wrong is in the result, in the log, in `/ready` and in `status`.
+   */
+  reload(): Promise<ReloadResult> {
+    if (this.#running === null) {
+      this.#running = this.#reload().finally(() => (this.#running = null));
+      return this.#running;
+    }
+    this.#waiting ??= this.#running.then(() => {
+      this.#waiting = null;
+      return this.reload();
+    });
+    return this.#waiting;
+  }
+
+  async #reload(): Promise<ReloadResult> {
+    const current = this.#current;
+    if (this.#stopping !== null || current === null) return { outcome: "unchanged" };
+    const startedAt = performance.now();
+    try {
+      const loaded = await loadConfig(this.#options.file, this.#options.env);
+      this.#watch?.replace(loaded.paths);
+      if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
+      if (loaded.digest === current.digest) {
+        if (this.#refusal !== null) this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
+        this.#refusal = null;
+        return { outcome: "unchanged" };
+      }
+      const prepared = await this.#prepare(loaded);
+      const previousAdmin = this.#admin;
+      try {
+        if (formatAddress(prepared.plan.admin) !== formatAddress(current.plan.admin)) this.#admin = await this.#startAdmin(prepared.plan);
+      } catch (error) {
+        await prepared.abort();
+        throw error;
+      }
+      this.#commit(prepared);
+      if (previousAdmin !== this.#admin) void previousAdmin?.close();
+      this.#metrics.reload(true);
+      this.#log.info({ event: "reloaded", duration_ms: Math.round(performance.now() - startedAt) }, "Configuration reloaded");
+      return { outcome: "changed" };
+    } catch (error) {
+      const message = error instanceof GatewayError ? error.message : `Cannot apply the configuration: ${describeSystemError(error)}`;
+      return this.#refuse({ outcome: "refused", problems: [{ file: this.#options.file, message }], text: `${this.#options.file}: ${message}\n` });
+    }
+  }
+
+  #refuse(result: Extract<ReloadResult, { outcome: "refused" }>): ReloadResult {
+    this.#refusal = { at: new Date(), result };
+    this.#metrics.reload(false);
+    this.#log.error({ event: "reload_refused", problems: result.problems }, "Configuration refused, the last good one goes on");
+    return result;
+  }
+
+  /** Everything that can fail. Until `commit` nothing that serves is touched. */
+  async #prepare(loaded: GoodConfig): Promise<Prepared> {
+    const plan = buildPlan(loaded.config, loaded.files);
+    const upstreams = this.#upstreams.prepare(plan.upstreams);
+    const tls = await this.#prepareTls(plan);
+    const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, tls.get(listener.name) ?? null));
+    const listeners = await this.#listeners.prepare(updates);
+    const commit = (): void => {
+      changeLog(this.#log, plan.log);
+      upstreams.commit();
+      listeners.commit(plan.drainTimeoutMs);
+      this.#accessLogs.retain(new Set(updates.map(({ state }) => state.accessLog)));
+      this.#metrics.retain(new Set(plan.listeners.keys()), new Set(plan.routes.map(({ name }) => name)));
+    };
+    return { plan, digest: loaded.digest, tls, commit, abort: listeners.abort };
+  }
+
+  #commit(prepared: Prepared): void {
+    prepared.commit();
+    this.#current = prepared;
+    this.#loadedAt = new Date();
+    this.#refusal = null;
+  }
+
+  async #prepareTls(plan: Plan): Promise<Map<string, ListenerTls>> {
+    const result = new Map<string, ListenerTls>();
+    for (const { name, listen, tls } of plan.listeners.values()) {
+      if (tls.mode === "disabled") continue;
+      if (tls.internal) this.#internalCa ??= await openInternalCa(plan.stateDir);
+      const hosts = plan.routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(name) !== false ? [host] : []));
+      result.set(name, createListenerTls(tls, hosts, listen.kind === "tcp" ? listen.host : null, this.#internalCa, this.#current?.tls.get(name) ?? null));
+    }
+    return result;
+  }
+
+  #update(plan: Plan, listener: ListenerPlan, upstreams: PreparedUpstreams, certificates: ListenerTls | null): ListenerUpdate {
+    const accessLog = this.#accessLogs.open(listener.accessLog, listener.name);
+    const present = this.#listeners.find(listener.name);
+    if (listener.protocol === "http") {
+      const { live, drain } = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false } };
+      const state = createHttpState({ plan: listener, gateway: plan, upstreams: upstreams.http, live, drain, metrics: this.#metrics, accessLog, log: this.#log });
+      return { protocol: "http", plan: listener, state, certificates };
+    }
+    const upstream = upstreams.tcp.get(listener.upstream);
+    if (upstream === undefined) throw new GatewayError("ERR_INTERNAL", `Listener '${listener.name}' has no upstream '${listener.upstream}'`);
+    const live = present?.protocol === "tcp" ? present.state.live : createTcpLive();
+    return { protocol: "tcp", plan: listener, state: { plan: listener, upstream, live, stats: this.#metrics.tcpListener(listener.name), accessLog, log: this.#log }, certificates };
+  }
+
+  #startAdmin(plan: Plan): Promise<Admin> {
+    return startAdmin({ address: plan.admin, status: () => this.status(), metrics: this.#metrics, reload: () => this.reload(), log: this.#log });
+  }
+
+  /** What `/status`, `/ready` and the commands show. */
+  status(): GatewayStatus {
+    return buildStatus({
+      version: this.#options.version,
+      pid: this.#options.pid,
+      file: this.#options.file,
+      startedAt: this.#startedAt,
+      loadedAt: this.#loadedAt,
+      refusal: this.#refusal,
+      stopping: this.#stopping !== null,
+      plan: this.#current?.plan ?? null,
+      digest: this.#current?.digest ?? "",
+      listeners: this.#listeners,
+      upstreams: this.#upstreams.all,
+      tls: this.#current?.tls ?? new Map(),
+    });
+  }
+
+  /** Stops accepting at once, lets what is under way end until the deadline (default: the plan's), then ends everything. */
+  close(drainTimeoutMs = this.#current?.plan.drainTimeoutMs ?? 0): Promise<void> {
+    this.#stopping ??= this.#close(drainTimeoutMs);
+    return this.#stopping;
+  }
+
+  async #close(drainTimeoutMs: number): Promise<void> {
+    const startedAt = performance.now();
+    if (this.#current !== null) this.#log.info({ event: "stopping", drain_timeout: formatDuration(drainTimeoutMs) }, "Stopping");
+    this.#watch?.close();
+    await this.#running?.catch(() => {});
+    await this.#listeners.close(drainTimeoutMs);
+    this.#upstreams.destroy();
+    await this.#admin?.close();
+    await this.#accessLogs.close();
+    this.#metrics.close();
+    if (this.#current !== null) this.#log.info({ event: "stopped", duration_ms: Math.round(performance.now() - startedAt) }, "Stopped");
+  }
+}

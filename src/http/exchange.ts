@@ -1,0 +1,120 @@
+// One request and its response: what the steps have found out about it, and its end in log and metrics.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { plainIp } from "../lib/address.ts";
+import { headerValue } from "../lib/header-name.ts";
+import type { Identity } from "../identity/identity.ts";
+import { writeAccessLog } from "./access-log.ts";
+import type { HttpState, LiveRoute } from "./state.ts";
+
+/** Called when the response has ended, well or not. */
+export type OnClose = { clientGone(): void };
+
+const addresses = new WeakMap<object, string>();
+
+export class Exchange {
+  readonly state: HttpState;
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  /** Null over HTTP/1. */
+  readonly stream: ServerHttp2Stream | null;
+  readonly raw: string[];
+  readonly startedMs = performance.now();
+  readonly secure: boolean;
+  /** The address at the other end of the connection, plain; empty on a unix socket. */
+  readonly peer: string;
+  method: string;
+
+  // From the head (read-head.ts)
+  /** Path and query, as they go on. */
+  target = "";
+  /** Where the query begins in `target`, or its length. */
+  pathEnd = 0;
+  /** Path in the form in which routes are matched. */
+  path = "";
+  hostHeader = "";
+  /** Lower case, without port. */
+  host = "";
+  authorization: string | null = null;
+  origin: string | null = null;
+  userAgent: string | null = null;
+  /** What Connection names, lower case; null when there is nothing out of the ordinary. */
+  connectionOptions: string[] | null = null;
+  body: "none" | "length" | "chunked" = "none";
+  takesTrailers = false;
+  expectsContinue = false;
+  upgrade: string | null = null;
+  forwardedFor: string | null = null;
+  forwardedProto: string | null = null;
+  forwardedHost: string | null = null;
+  forwarded: string | null = null;
+  realIp: string | null = null;
+  requestId = "";
+
+  // From client-address.ts
+  /** Whether the peer is a trusted proxy. */
+  trusted = false;
+  client: string;
+  /** Trusted proxies between the client and the peer, nearest to the client first. */
+  proxies: string[] | null = null;
+  scheme: "http" | "https";
+
+  // From the further steps
+  route: LiveRoute | null = null;
+  identity: Identity | null = null;
+  /** URL of the target that answered or was tried last. */
+  targetUrl = "";
+  status = 0;
+  bytesIn = 0;
+  bytesOut = 0;
+  /** Why it failed, for the log: a code and words. */
+  cause = "";
+  /** Set once the response was given to its end. */
+  ended = false;
+  onClose: OnClose | null = null;
+  /** Socket and first bytes of a request for an upgrade. */
+  upgradeSocket: Socket | null = null;
+  upgradeHead: Buffer | null = null;
+  #finished = false;
+
+  constructor(state: HttpState, req: IncomingMessage, res: ServerResponse, stream: ServerHttp2Stream | null) {
+    this.state = state;
+    this.req = req;
+    this.res = res;
+    this.stream = stream;
+    this.raw = req.rawHeaders;
+    this.method = req.method ?? "";
+    const socket = req.socket;
+    this.secure = (socket as TLSSocket).encrypted === true;
+    this.scheme = this.secure ? "https" : "http";
+    let peer = addresses.get(socket);
+    if (peer === undefined) addresses.set(socket, (peer = plainIp(socket.remoteAddress ?? "")));
+    this.peer = peer;
+    this.client = peer;
+    state.live.active += 1;
+  }
+
+  /** The first value of a request header, or null. `name` in lower case. */
+  header(name: string): string | null {
+    return name === "host" ? this.hostHeader : headerValue(this.raw, name);
+  }
+
+  setRoute(route: LiveRoute): void {
+    this.route = route;
+    route.stats.active += 1;
+  }
+
+  /** Counts and logs, once. `complete`: the client was given the whole response. */
+  finish(complete: boolean): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.state.live.active -= 1;
+    const stats = this.route === null ? this.state.noRoute : this.route.stats;
+    if (this.route !== null) stats.active -= 1;
+    const durationMs = performance.now() - this.startedMs;
+    stats.observe(this.status, durationMs, this.bytesIn, this.bytesOut);
+    if (this.state.accessLog !== null) writeAccessLog(this.state.accessLog, this, durationMs, complete);
+  }
+}

@@ -1,0 +1,94 @@
+// THE LIST: every step of an HTTP request, in order.
+import { ServerResponse, type IncomingMessage } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Socket } from "node:net";
+import { authenticate } from "../identity/authenticate.ts";
+import { authorize } from "../identity/authorize.ts";
+import { challenge } from "./challenge.ts";
+import { admitAddress, identifyClient } from "./client-address.ts";
+import { preflightAnswer } from "./cors.ts";
+import { Exchange } from "./exchange.ts";
+import { findRoute } from "./find-route.ts";
+import { forward } from "./forward.ts";
+import { readHead } from "./read-head.ts";
+import { rescue } from "./rescue.ts";
+import { sendHead } from "./send-head.ts";
+import type { HttpState } from "./state.ts";
+
+function run(x: Exchange): void {
+  try {
+    readHead(x); // What is ambiguous is refused before anything is decided by it.
+    identifyClient(x); // Everything after this asks about the client, not about the proxy before it.
+    admitAddress(x); // Who may not come in learns nothing of routes.
+    const route = findRoute(x);
+    const preflight = preflightAnswer(x, route.plan.cors);
+    if (preflight !== null) return answerPreflight(x, preflight); // Before auth: browsers send no credentials with it.
+    const authentication = authenticate(x.authorization, x.state.tokens);
+    if (authentication.kind === "identity") x.identity = authentication.identity;
+    const permit = authorize(route.auth, authentication); // Only its permit leads on.
+    if ("denied" in permit) throw challenge(permit);
+    forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
+  } catch (error) {
+    rescue(x, error); // The only place where an error becomes a response.
+  }
+}
+
+function answerPreflight(x: Exchange, headers: string[]): void {
+  x.ended = true;
+  sendHead(x, 204, "", headers);
+  x.res.end();
+}
+
+/** Serves a request of HTTP/1.1 or of the HTTP/2 compatibility API. Never throws. */
+export function handleRequest(state: HttpState, req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): void {
+  run(open(state, req, res));
+}
+
+/** Serves a request with Expect (the events checkContinue and checkExpectation). 100 Continue is sent once the request is permitted. */
+export function handleExpect(state: HttpState, req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): void {
+  const x = open(state, req, res);
+  x.expectsContinue = true;
+  run(x);
+}
+
+/** Serves a request for an upgrade; `head` is what came behind its head. See `wantsUpgrade` for which requests should come here. */
+export function handleUpgrade(state: HttpState, req: IncomingMessage, socket: Socket, head: Buffer): void {
+  // A response of its own carries any answer but 101, by the same path as for other requests.
+  const res = new ServerResponse(req);
+  res.shouldKeepAlive = false;
+  res.assignSocket(socket);
+  socket.on("error", () => socket.destroy());
+  const x = open(state, req, res);
+  x.upgradeSocket = socket;
+  x.upgradeHead = head;
+  res.on("finish", () => {
+    res.detachSocket(socket);
+    socket.end();
+    res.emit("close");
+  });
+  run(x);
+}
+
+const EXCHANGE = Symbol("exchange");
+type Marked = ServerResponse & { [EXCHANGE]?: Exchange };
+
+function open(state: HttpState, req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): Exchange {
+  const stream = "stream" in req ? req.stream : null;
+  // The compatibility API has the same surface for all that is used here.
+  const x = new Exchange(state, req as IncomingMessage, res as ServerResponse, stream);
+  (res as Marked)[EXCHANGE] = x;
+  res.on("close", onClose);
+  if (stream !== null) req.on("error", ignore);
+  return x;
+}
+
+/** One function for all responses: 'close' is the end of each, after its last byte or with the connection. */
+function onClose(this: ServerResponse): void {
+  const x = (this as Marked)[EXCHANGE];
+  if (x === undefined) return;
+  const complete = x.ended && (x.stream === null ? x.res.writableFinished : x.stream.rstCode === 0);
+  x.onClose?.clientGone();
+  x.finish(complete);
+}
+
+function ignore(): void {}

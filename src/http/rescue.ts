@@ -1,0 +1,78 @@
+// The only place where an error becomes a response.
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import { GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { HttpCallError } from "../upstreams/http-call.ts";
+import { addCors } from "./cors.ts";
+import { discardRequest } from "./discard.ts";
+import type { Exchange } from "./exchange.ts";
+import { makeRequestId } from "./read-head.ts";
+import { RequestError } from "./request-error.ts";
+import { sendHead } from "./send-head.ts";
+import type { HttpState } from "./state.ts";
+
+/** Answers with what the error means, or cuts the connection when an answer has begun: a client must never take half a body for a whole one. */
+export function rescue(x: Exchange, error: unknown): void {
+  const answer = answerFor(x, error);
+  x.cause = `${answer.code}: ${answer.detail ?? answer.message}`;
+  if (answer.status === 500) x.state.log.error({ err: error, request_id: x.requestId, route: x.route?.plan.name }, "Request failed");
+  if (x.res.headersSent) return cut(x);
+  if (x.requestId === "") x.requestId = makeRequestId();
+  const json = JSON.stringify({ error: { status: answer.status, code: answer.code, message: answer.message }, request_id: x.requestId });
+  const plain = x.header("accept")?.includes("text/html") === true;
+  const body = plain ? `${answer.status} ${STATUS_CODES[answer.status] ?? ""}\n${answer.message}\nRequest id: ${x.requestId}\n` : `${json}\n`;
+  let headers = ["Content-Type", plain ? "text/plain; charset=utf-8" : "application/json", "Content-Length", String(Buffer.byteLength(body))];
+  headers.push("Cache-Control", "no-store", "X-Request-Id", x.requestId, ...answer.headers);
+  const cors = x.route?.plan.cors ?? null;
+  if (cors !== null) headers = addCors(headers, x, cors);
+  sendHead(x, answer.status, "", headers);
+  x.ended = true;
+  x.res.end(x.method === "HEAD" ? undefined : body);
+  if (x.method !== "HEAD") x.bytesOut += Buffer.byteLength(body);
+  if (x.body !== "none") discardRequest(x);
+}
+
+/** Ends the response in a way that no client takes for its end. */
+export function cut(x: Exchange): void {
+  // RFC 9112, 8 and RFC 9113, 8.1.1: an incomplete message is told by the broken connection or the reset stream.
+  if (x.stream !== null) x.stream.close(2);
+  else x.res.destroy();
+}
+
+function answerFor(x: Exchange, error: unknown): RequestError {
+  if (error instanceof RequestError) return error;
+  const name = x.route?.plan.upstream ?? "";
+  if (error instanceof HttpCallError) {
+    const timedOut = error.code === "ERR_UPSTREAM_TIMEOUT";
+    const verb = error.progress === "nothing" ? "Cannot connect to" : "No valid response from";
+    return new RequestError(timedOut ? 504 : error.code === "ERR_UPSTREAM_STOPPED" ? 503 : 502, error.code, timedOut ? "The upstream took too long" : "The upstream is not available", {
+      detail: `${verb} upstream '${name}': ${error.message}`,
+      cause: error,
+    });
+  }
+  if (error instanceof GatewayError) return new RequestError(500, error.code, "Internal error", { detail: error.detail ?? error.message, cause: error });
+  return new RequestError(500, "ERR_INTERNAL", "Internal error", { detail: error instanceof Error ? error.message : String(error), cause: error });
+}
+
+/** Answers bytes that the parser could not take for a request, and closes the connection (RFC 9112, 9.6 and 11.2). */
+export function answerParserError(state: HttpState, error: Error, socket: Socket): void {
+  const code = systemErrorCode(error) ?? "";
+  // The client is gone, or TLS failed: nobody is there to be answered.
+  if (!socket.writable || code === "ECONNRESET" || code === "EPIPE") return void socket.destroy();
+  const status = code === "HPE_HEADER_OVERFLOW" || code === "HPE_CHUNK_EXTENSIONS_OVERFLOW" ? 431 : code === "ERR_HTTP_REQUEST_TIMEOUT" ? 408 : 400;
+  const message = status === 431 ? "The head of the request is too large" : status === 408 ? "The request took too long to come" : "The request is malformed";
+  const requestId = makeRequestId();
+  const body = `${JSON.stringify({ error: { status, code: "ERR_BAD_REQUEST", message }, request_id: requestId })}\n`;
+  // While a response is under way its bytes would be mixed with ours.
+  const busy = (socket as Socket & { _httpMessage?: { headersSent: boolean } | null })._httpMessage;
+  if (busy?.headersSent !== true) {
+    socket.write(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
+    );
+  }
+  socket.destroySoon();
+  state.noRoute.observe(status, 0, 0, body.length);
+  state.accessLog?.write(
+    `{"time":"${new Date().toISOString()}","listener":${state.nameJson},"client":"${socket.remoteAddress ?? ""}","status":${status},"request_id":"${requestId}","error":${JSON.stringify(`ERR_BAD_REQUEST: ${message} (${code})`)}}`,
+  );
+}

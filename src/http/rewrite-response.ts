@@ -1,0 +1,39 @@
+// Makes the head of the response that goes to the client out of the upstream's.
+import { addCors } from "./cors.ts";
+import type { Exchange } from "./exchange.ts";
+import { applyHeaderRules } from "./header-rules.ts";
+import type { LiveRoute } from "./state.ts";
+
+/** @param headers end-to-end headers, flat; may be changed */
+export function rewriteResponse(x: Exchange, route: LiveRoute, headers: string[]): string[] {
+  const { stripPrefix, cors } = route.plan;
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] ?? "";
+    if (name.length === 12 && isEventStream(name, headers[i + 1] ?? "")) {
+      // Proxies before us would hold events back until a buffer is full.
+      headers.push("X-Accel-Buffering", "no");
+      break;
+    }
+  }
+  if (stripPrefix !== null) restorePrefix(x, headers, stripPrefix);
+  let result = headers;
+  if (cors !== null) result = addCors(result, x, cors);
+  if (route.responseRules !== null) result = applyHeaderRules(result, route.responseRules);
+  return result;
+}
+
+function isEventStream(name: string, value: string): boolean {
+  return name.toLowerCase() === "content-type" && /^text\/event-stream\b/i.test(value);
+}
+
+/** A redirect of an upstream that does not know of the prefix leads to the prefix again. */
+function restorePrefix(x: Exchange, headers: string[], prefix: string): void {
+  const base = prefix.endsWith("/") ? prefix.slice(0, -1) : prefix;
+  for (let i = 0; i < headers.length; i += 2) {
+    if (headers[i]?.toLowerCase() !== "location") continue;
+    const location = headers[i + 1] ?? "";
+    const own = /^https?:\/\/([^/?#]*)(\/.*)?$/i.exec(location);
+    if (location.startsWith("/") && !location.startsWith("//")) headers[i + 1] = base + location;
+    else if (own?.[1]?.toLowerCase() === x.hostHeader.toLowerCase() && own[2] !== undefined) headers[i + 1] = `${location.slice(0, location.length - own[2].length)}${base}${own[2]}`;
+  }
+}

@@ -1,0 +1,110 @@
+// Relays an upgraded connection (WebSocket and any other protocol) byte by byte, both ways, with backpressure and half-close.
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { listMembers } from "../lib/header-name.ts";
+import { startTicking, stopTicking, type Ticking } from "../lib/ticker.ts";
+import type { Target } from "../upstreams/upstream.ts";
+import type { Exchange, OnClose } from "./exchange.ts";
+import { rewriteResponse } from "./rewrite-response.ts";
+import type { LiveRoute } from "./state.ts";
+
+/**
+ * Whether the request is one for `handleUpgrade`. HTTP/2 over an upgrade (RFC 9113, 3.1: obsolete) and TLS (RFC 2817) are declined
+ * by answering as if they had not been asked for (RFC 9110, 7.8), as is any upgrade of a request with a body.
+ */
+export function wantsUpgrade(req: IncomingMessage): boolean {
+  const { upgrade } = req.headers;
+  if (upgrade === undefined || req.method !== "GET" || req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0) return false;
+  return !listMembers(upgrade).some((protocol) => protocol === "h2c" || protocol.startsWith("tls/"));
+}
+
+export type Upgraded = { readonly headers: string[]; readonly protocol: string; readonly socket: Socket; readonly head: Buffer; readonly target: Target };
+
+/** Sends the 101 and lets the two sockets talk until both have ended. */
+export function relayUpgrade(x: Exchange, route: LiveRoute, upgraded: Upgraded): void {
+  const client = x.upgradeSocket;
+  if (client === null || client.destroyed) {
+    upgraded.socket.destroy();
+    x.finish(false);
+    return;
+  }
+  x.res.detachSocket(client);
+  x.status = 101;
+  let head = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${upgraded.protocol}\r\n`;
+  const headers = rewriteResponse(x, route, upgraded.headers);
+  for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  client.write(`${head}\r\n`, "latin1");
+  upgraded.target.active += 1;
+  new Relay(x, client, upgraded, route.upstream.upstream.plan.timeouts.idleMs).start();
+}
+
+class Relay implements Ticking, OnClose {
+  readonly #x: Exchange;
+  readonly #client: Socket;
+  readonly #upstream: Socket;
+  readonly #upgraded: Upgraded;
+  readonly #idleMs: number;
+  #moved = true;
+  #movedAt = 0;
+  #done = false;
+
+  constructor(x: Exchange, client: Socket, upgraded: Upgraded, idleMs: number) {
+    this.#x = x;
+    this.#client = client;
+    this.#upstream = upgraded.socket;
+    this.#upgraded = upgraded;
+    this.#idleMs = idleMs;
+    x.onClose = this;
+  }
+
+  start(): void {
+    const { upgradeHead } = this.#x;
+    this.#join(this.#client, this.#upstream, (bytes) => (this.#x.bytesIn += bytes));
+    this.#join(this.#upstream, this.#client, (bytes) => (this.#x.bytesOut += bytes));
+    if (upgradeHead !== null && upgradeHead.length > 0) this.#client.emit("data", upgradeHead);
+    if (this.#upgraded.head.length > 0) this.#upstream.emit("data", this.#upgraded.head);
+    if (this.#idleMs > 0) startTicking(this);
+  }
+
+  #join(from: Socket, to: Socket, count: (bytes: number) => void): void {
+    from.on("data", (chunk: Buffer) => {
+      this.#moved = true;
+      count(chunk.length);
+      if (!to.write(chunk)) from.pause();
+    });
+    to.on("drain", () => from.resume());
+    from.on("end", () => to.end());
+    from.on("error", () => this.#stop(false));
+    from.on("close", () => {
+      if (from.readableEnded && to.writableEnded && !to.destroyed) {
+        if (to.readableEnded) this.#stop(true);
+        return;
+      }
+      this.#stop(this.#client.readableEnded && this.#upstream.readableEnded);
+    });
+  }
+
+  tick(now: number): void {
+    if (this.#moved) {
+      this.#moved = false;
+      this.#movedAt = now;
+    } else if (now - this.#movedAt >= this.#idleMs) {
+      this.#x.cause = "ERR_IDLE: The upgraded connection was silent";
+      this.#stop(false);
+    }
+  }
+
+  clientGone(): void {
+    this.#stop(false);
+  }
+
+  #stop(complete: boolean): void {
+    if (this.#done) return;
+    this.#done = true;
+    stopTicking(this);
+    this.#upgraded.target.active -= 1;
+    this.#client.destroy();
+    this.#upstream.destroy();
+    this.#x.finish(complete);
+  }
+}

@@ -1,0 +1,89 @@
+// Applies a plan's listeners to the sockets: prepare (all that can fail) -> commit (assignments only) -> drain.
+import type { Socket } from "node:net";
+import { GatewayError } from "../lib/errors.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { HttpListener, type HttpUpdate } from "./http.ts";
+import { SocketPool, socketKey, type BoundSocket, type PreparedSockets } from "./pool.ts";
+import { TcpListener, type TcpUpdate } from "./tcp.ts";
+
+export type ListenerUpdate = HttpUpdate | TcpUpdate;
+type LiveListener = HttpListener | TcpListener;
+
+/** A change that is ready: one of the two is called, once. */
+export type PreparedListeners = { readonly commit: (drainTimeoutMs: number) => void; readonly abort: () => Promise<void> };
+
+export class Listeners {
+  readonly #pool = new SocketPool();
+  #live = new Map<string, { readonly listener: LiveListener; readonly socket: BoundSocket }>();
+  readonly #draining = new Set<Promise<void>>();
+  readonly #metrics: Metrics;
+  readonly #log: Log;
+
+  constructor(metrics: Metrics, log: Log) {
+    this.#metrics = metrics;
+    this.#log = log;
+  }
+
+  /** The live listeners with the address that each really has. */
+  get all(): { readonly listener: LiveListener; readonly address: string }[] {
+    return [...this.#live.values()].map(({ listener, socket }) => ({ listener, address: socket.boundAddress }));
+  }
+
+  /** The live listener of that name. */
+  find(name: string): LiveListener | undefined {
+    return this.#live.get(name)?.listener;
+  }
+
+  /** How many listeners that are gone from the plan still drain. */
+  get draining(): number {
+    return this.#draining.size;
+  }
+
+  /** @throws {ListenError} with everything as it was before. */
+  async prepare(updates: readonly ListenerUpdate[]): Promise<PreparedListeners> {
+    const sockets = await this.#pool.prepare(updates.map(({ plan }) => ({ name: plan.name, address: plan.listen })));
+    return { commit: (drainTimeoutMs) => this.#commit(updates, sockets, drainTimeoutMs), abort: sockets.abort };
+  }
+
+  #commit(updates: readonly ListenerUpdate[], sockets: PreparedSockets, drainTimeoutMs: number): void {
+    const next = new Map<string, { listener: LiveListener; socket: BoundSocket }>();
+    for (const update of updates) {
+      const name = update.plan.name;
+      const socket = sockets.sockets.get(socketKey(name, update.plan.listen));
+      if (socket === undefined) throw new GatewayError("ERR_INTERNAL", `No socket was prepared for listener '${name}'`);
+      const present = this.#live.get(name)?.listener;
+      const listener = this.#applied(present, update);
+      next.set(name, { listener, socket });
+      socket.serve((accepted: Socket) => listener.accept(accepted));
+    }
+    sockets.commit();
+    for (const [name, { listener }] of this.#live) if (next.get(name)?.listener !== listener) this.#drain(listener, drainTimeoutMs);
+    this.#live = next;
+  }
+
+  #applied(present: LiveListener | undefined, update: ListenerUpdate): LiveListener {
+    const stats = this.#metrics.connections(update.plan.name);
+    if (update.protocol === "http") {
+      if (present?.protocol !== "http") return new HttpListener(update, stats, this.#log);
+      present.apply(update);
+      return present;
+    }
+    if (present?.protocol !== "tcp") return new TcpListener(update, stats, this.#log);
+    present.apply(update);
+    return present;
+  }
+
+  #drain(listener: LiveListener, timeoutMs: number): void {
+    const done = listener.drain(timeoutMs).finally(() => this.#draining.delete(done));
+    this.#draining.add(done);
+  }
+
+  /** Stops accepting at once and resolves when every connection has ended or was cut at the deadline. */
+  async close(drainTimeoutMs: number): Promise<void> {
+    this.#pool.close();
+    for (const { listener } of this.#live.values()) this.#drain(listener, drainTimeoutMs);
+    this.#live = new Map();
+    await Promise.all(this.#draining);
+  }
+}

@@ -1,0 +1,126 @@
+// An HTTP listener: takes accepted sockets through TLS to the HTTP/1.1 or HTTP/2 parser, and requests to http/handle.ts.
+import { createServer, type Server } from "node:http";
+import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import type { ListenerTls } from "../certificates/select.ts";
+import { handleExpect, handleRequest, handleUpgrade } from "../http/handle.ts";
+import { answerParserError } from "../http/rescue.ts";
+import type { HttpState } from "../http/state.ts";
+import { plainIp } from "../lib/address.ts";
+import type { HttpListenerPlan } from "../plan/model.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { ConnectionStats } from "../telemetry/metrics.ts";
+import { drained } from "./drain.ts";
+import { createTlsTerminator, type TlsTerminator } from "./tls.ts";
+
+// The header deadline of slow clients is looked at this often; Node's default of 30 s would triple a 10 s deadline.
+const CHECK_CONNECTIONS_MS = 1_000;
+const MAX_CONCURRENT_STREAMS = 128;
+
+/** What a plan gives an HTTP listener; all of it is prepared, so that applying it cannot fail. */
+export type HttpUpdate = { readonly protocol: "http"; readonly plan: HttpListenerPlan; readonly state: HttpState; readonly certificates: ListenerTls | null };
+
+export class HttpListener {
+  readonly protocol = "http";
+  readonly stats: ConnectionStats;
+  readonly #log: Log;
+  #update: HttpUpdate;
+  #terminator: TlsTerminator | null = null;
+  readonly #http1: Server;
+  readonly #http2: Http2Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #sessions = new Set<ServerHttp2Session>();
+
+  constructor(update: HttpUpdate, stats: ConnectionStats, log: Log) {
+    this.#update = update;
+    this.stats = stats;
+    this.#log = log;
+    this.#http1 = createServer({ insecureHTTPParser: false, requestTimeout: 0, connectionsCheckingInterval: CHECK_CONNECTIONS_MS, optimizeEmptyRequests: true });
+    // The parsers are fed sockets by 'connection' events; the check of slow clients is otherwise started by listen().
+    this.#http1.emit("listening");
+    this.#http1.on("request", (request, response) => handleRequest(this.#update.state, request, response));
+    this.#http1.on("checkContinue", (request, response) => handleExpect(this.#update.state, request, response));
+    this.#http1.on("checkExpectation", (request, response) => handleExpect(this.#update.state, request, response));
+    this.#http1.on("upgrade", (request, socket, head) => handleUpgrade(this.#update.state, request, socket as Socket, head));
+    this.#http1.on("clientError", (error, socket) => answerParserError(this.#update.state, error, socket as Socket));
+    this.#http2 = createHttp2Server({ settings: { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: update.plan.maxHeaderBytes } });
+    this.#http2.on("request", (request, response) => handleRequest(this.#update.state, request, response));
+    this.#http2.on("checkContinue", (request, response) => handleExpect(this.#update.state, request, response));
+    this.#http2.on("session", (session) => {
+      this.#sessions.add(session);
+      session.once("close", () => this.#sessions.delete(session));
+      session.setTimeout(this.#update.plan.timeouts.idleMs, () => session.close());
+    });
+    this.#http2.on("sessionError", (error) => this.#log.debug({ err: error }, "HTTP/2 session failed"));
+    this.apply(update);
+  }
+
+  get plan(): HttpListenerPlan {
+    return this.#update.plan;
+  }
+
+  get state(): HttpState {
+    return this.#update.state;
+  }
+
+  /** Connections open now. */
+  get active(): number {
+    return this.#sockets.size;
+  }
+
+  /** Takes a new plan: requests under way keep the old one. */
+  apply(update: HttpUpdate): void {
+    const { plan, certificates } = update;
+    if (certificates === null) this.#terminator = null;
+    else if (this.#terminator === null || this.#update.certificates !== certificates || this.plan.timeouts.handshakeMs !== plan.timeouts.handshakeMs) {
+      this.#terminator = createTlsTerminator({
+        certificates,
+        alpnProtocols: ["h2", "http/1.1"],
+        handshakeTimeoutMs: plan.timeouts.handshakeMs,
+        onSecure: (socket) => {
+          if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
+          else this.#http1.emit("connection", socket);
+        },
+        onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
+      });
+    }
+    this.#update = update;
+    // Read by the parser and the check of slow clients at each new connection, so they may be assigned at any time.
+    Object.assign(this.#http1, { maxHeaderSize: plan.maxHeaderBytes, headersTimeout: plan.timeouts.headersMs, keepAliveTimeout: plan.timeouts.idleMs });
+  }
+
+  /** Takes a socket that was just accepted. */
+  accept(socket: Socket): void {
+    const { plan } = this.#update;
+    if (plan.maxConnections > 0 && this.#sockets.size >= plan.maxConnections) {
+      this.stats.refused += 1;
+      socket.destroy();
+      this.#log.debug({ listener: plan.name, client: plainIp(socket.remoteAddress ?? "") }, "Connection refused: max_connections reached");
+      return;
+    }
+    this.stats.accepted += 1;
+    this.stats.active += 1;
+    this.#sockets.add(socket);
+    socket.once("close", () => {
+      this.stats.active -= 1;
+      this.#sockets.delete(socket);
+    });
+    if (this.#terminator === null) this.#http1.emit("connection", socket);
+    else this.#terminator.accept(socket);
+  }
+
+  /** Lets requests, streams and upgraded connections end until the deadline, then cuts them. No socket is accepted any more. */
+  async drain(timeoutMs: number): Promise<void> {
+    const { drain, live } = this.#update.state;
+    drain.draining = true;
+    for (const session of this.#sessions) session.close();
+    // Connections that wait for their next request are closed at each look: an answer may just have ended on one.
+    await drained(() => {
+      if (live.active === 0) this.#http1.closeIdleConnections();
+      return live.active;
+    }, timeoutMs);
+    if (live.active > 0) this.#log.warn({ listener: this.plan.name, requests: live.active }, "Drain deadline passed: requests are cut");
+    this.#http1.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}

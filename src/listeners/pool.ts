@@ -1,0 +1,157 @@
+// Listening sockets by address: they outlive configurations, so that a reload never closes a port that stays in use.
+import { chmodSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { formatAddress } from "../lib/address.ts";
+import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { removeStaleSocket } from "../lib/unix-socket.ts";
+import type { ListenAddress } from "../plan/model.ts";
+
+/** A port or path cannot be had. */
+export class ListenError extends GatewayError {
+  constructor(name: string, address: ListenAddress, cause: unknown) {
+    super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for listener '${name}': ${describeSystemError(cause)}`, { cause });
+  }
+}
+
+const BACKLOG = 511;
+
+/** One listening socket. Its connections go to `onConnection`; those that come before it is set wait for it, unread. */
+export class BoundSocket {
+  readonly address: ListenAddress;
+  #server: Server | null = null;
+  #onConnection: ((socket: Socket) => void) | null = null;
+  #waiting: Socket[] = [];
+
+  constructor(address: ListenAddress) {
+    this.address = address;
+  }
+
+  /** Sends present and future connections to `onConnection`. */
+  serve(onConnection: (socket: Socket) => void): void {
+    this.#onConnection = onConnection;
+    for (const socket of this.#waiting.splice(0)) onConnection(socket);
+  }
+
+  /** The address that the system gave, which tells the port where 0 was asked for. */
+  get boundAddress(): string {
+    const bound = this.#server?.address();
+    if (typeof bound !== "object" || bound === null || this.address.kind === "unix") return formatAddress(this.address);
+    return formatAddress({ ...this.address, port: bound.port });
+  }
+
+  /** @throws the system's error when the address cannot be had. */
+  async open(): Promise<void> {
+    try {
+      this.#server = await this.#listen();
+    } catch (error) {
+      if (this.address.kind !== "unix" || systemErrorCode(error) !== "EADDRINUSE" || !(await removeStaleSocket(this.address.path))) throw error;
+      this.#server = await this.#listen();
+    }
+  }
+
+  #listen(): Promise<Server> {
+    const { promise, resolve, reject } = Promise.withResolvers<Server>();
+    // Half-open sockets: a TCP client that sent its FIN still gets the rest of the answer; http.Server asks for the same.
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      if (this.#onConnection !== null) return this.#onConnection(socket);
+      socket.on("error", () => socket.destroy());
+      this.#waiting.push(socket);
+    });
+    server.once("error", reject);
+    const onListening = (): void => {
+      server.off("error", reject);
+      // Errors of accept (too many open files) leave the socket listening: the next attempt may succeed.
+      server.on("error", () => {});
+      // Everybody in the group may connect: a neighbour container runs under another user.
+      if (this.address.kind === "unix") chmodSync(this.address.path, 0o660);
+      resolve(server);
+    };
+    if (this.address.kind === "unix") server.listen({ path: this.address.path, backlog: BACKLOG }, onListening);
+    else server.listen({ port: this.address.port, ...(this.address.host === null ? {} : { host: this.address.host }), backlog: BACKLOG }, onListening);
+    return promise;
+  }
+
+  /** Stops accepting; connections that were handed over live on. */
+  close(): void {
+    this.#server?.close();
+    this.#server = null;
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
+  }
+}
+
+/** Whether two addresses claim the same port, so that one must be closed before the other can be opened. */
+export function overlaps(a: ListenAddress, b: ListenAddress): boolean {
+  if (a.kind === "unix" || b.kind === "unix") return a.kind === b.kind && formatAddress(a) === formatAddress(b);
+  return a.port === b.port && a.port !== 0 && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host));
+}
+
+function isWildcard(host: string | null): boolean {
+  return host === null || host === "0.0.0.0" || host === "::";
+}
+
+/** What a socket is known by over reloads. Port 0 is a new port each time, so there the listener's name counts too. */
+export function socketKey(name: string, address: ListenAddress): string {
+  return address.kind === "tcp" && address.port === 0 ? `${name}@${formatAddress(address)}` : formatAddress(address);
+}
+
+/** Sockets of the next plan, by key; one of the two functions is called, once. */
+export type PreparedSockets = { readonly sockets: ReadonlyMap<string, BoundSocket>; readonly commit: () => void; readonly abort: () => Promise<void> };
+
+/** The sockets that the next plan needs: opened beside the present ones, then taken over or given back as a whole. */
+export class SocketPool {
+  #sockets = new Map<string, BoundSocket>();
+
+  get(key: string): BoundSocket | undefined {
+    return this.#sockets.get(key);
+  }
+
+  /**
+   * Opens what is missing. Nothing that serves now is touched, with one exception: a present socket that is not wanted any
+   * more and holds the port of a wanted one (":80" became "127.0.0.1:80") is closed just before that one is opened.
+   * @throws {ListenError} with everything as it was before.
+   */
+  async prepare(wanted: readonly { readonly name: string; readonly address: ListenAddress }[]): Promise<PreparedSockets> {
+    const next = new Map<string, BoundSocket>();
+    const opened: BoundSocket[] = [];
+    const paused: BoundSocket[] = [];
+    const keys = new Set(wanted.map(({ name, address }) => socketKey(name, address)));
+    const abort = async (): Promise<void> => {
+      for (const socket of opened) socket.close();
+      // The port was ours a moment ago; should another process have taken it, the next reload says so.
+      for (const socket of paused) await socket.open().catch(() => {});
+    };
+    for (const { name, address } of wanted) {
+      const key = socketKey(name, address);
+      const present = this.#sockets.get(key);
+      if (present !== undefined) {
+        next.set(key, present);
+        continue;
+      }
+      const socket = new BoundSocket(address);
+      try {
+        for (const [otherKey, other] of this.#sockets) {
+          if (keys.has(otherKey) || paused.includes(other) || !overlaps(other.address, address)) continue;
+          other.close();
+          paused.push(other);
+        }
+        await socket.open();
+      } catch (error) {
+        await abort();
+        throw new ListenError(name, address, error);
+      }
+      opened.push(socket);
+      next.set(key, socket);
+    }
+    const commit = (): void => {
+      for (const [key, socket] of this.#sockets) if (!next.has(key)) socket.close();
+      this.#sockets = next;
+    };
+    return { sockets: next, commit, abort };
+  }
+
+  /** Stops accepting everywhere. */
+  close(): void {
+    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets = new Map();
+  }
+}

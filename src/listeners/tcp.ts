@@ -1,0 +1,88 @@
+// A TCP listener: takes accepted sockets, through TLS where it is asked for, to tcp/handle.ts.
+import type { Socket } from "node:net";
+import type { ListenerTls } from "../certificates/select.ts";
+import type { TcpListenerPlan } from "../plan/model.ts";
+import type { TcpState } from "../tcp/connection.ts";
+import { clientAddress, handleConnection, isAllowed, refusal } from "../tcp/handle.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { ConnectionStats } from "../telemetry/metrics.ts";
+import { drained } from "./drain.ts";
+import { createTlsTerminator, type TlsTerminator } from "./tls.ts";
+
+/** What a plan gives a TCP listener; all of it is prepared, so that applying it cannot fail. */
+export type TcpUpdate = { readonly protocol: "tcp"; readonly plan: TcpListenerPlan; readonly state: TcpState; readonly certificates: ListenerTls | null };
+
+export class TcpListener {
+  readonly protocol = "tcp";
+  readonly stats: ConnectionStats;
+  readonly #log: Log;
+  #update: TcpUpdate;
+  #terminator: TlsTerminator | null = null;
+  readonly #handshaking = new Set<Socket>();
+
+  constructor(update: TcpUpdate, stats: ConnectionStats, log: Log) {
+    this.#update = update;
+    this.stats = stats;
+    this.#log = log;
+    this.apply(update);
+  }
+
+  get plan(): TcpListenerPlan {
+    return this.#update.plan;
+  }
+
+  get state(): TcpState {
+    return this.#update.state;
+  }
+
+  /** Connections open now. */
+  get active(): number {
+    return this.#update.state.live.connections.size;
+  }
+
+  /** Takes a new plan. Open connections go on, but for those that the new plan does not admit any more. */
+  apply(update: TcpUpdate): void {
+    const { plan, certificates } = update;
+    if (certificates === null) this.#terminator = null;
+    else if (this.#terminator === null || this.#update.certificates !== certificates || this.plan.timeouts.expectMs !== plan.timeouts.expectMs) {
+      this.#terminator = createTlsTerminator({
+        certificates,
+        alpnProtocols: [],
+        handshakeTimeoutMs: plan.timeouts.expectMs,
+        onSecure: (socket) => handleConnection(this.#update.state, socket),
+        onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
+      });
+    }
+    this.#update = update;
+    for (const connection of update.state.live.connections) {
+      if (!isAllowed(plan, connection.client)) connection.close("denied");
+    }
+  }
+
+  /** Takes a socket that was just accepted. */
+  accept(socket: Socket): void {
+    this.stats.accepted += 1;
+    this.stats.active += 1;
+    socket.once("close", () => {
+      this.stats.active -= 1;
+      this.#handshaking.delete(socket);
+    });
+    const { state } = this.#update;
+    // Whoever would be refused is refused before the handshake, which costs more than the refusal.
+    if (this.#terminator === null || refusal(state, clientAddress(socket)) !== null) {
+      handleConnection(state, socket);
+    } else {
+      this.#handshaking.add(socket);
+      this.#terminator.accept(socket);
+    }
+  }
+
+  /** Lets connections end until the deadline, then cuts them. No socket is accepted any more. */
+  async drain(timeoutMs: number): Promise<void> {
+    const { connections } = this.#update.state.live;
+    await drained(() => connections.size, timeoutMs);
+    if (connections.size > 0) this.#log.warn({ listener: this.plan.name, connections: connections.size }, "Drain deadline passed: connections are cut");
+    for (const connection of connections) connection.close("drained");
+    for (const socket of this.#handshaking) socket.destroy();
+  }
+}

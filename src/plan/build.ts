@@ -1,0 +1,107 @@
+// Config -> Plan: pure and synchronous. The configuration was checked before, so that nothing here can fail.
+import { X509Certificate } from "node:crypto";
+import type { AccessLog, Config, HttpListener, TcpListener, Tls } from "../config/types.ts";
+import { AddressSet, parseListenAddress } from "../lib/address.ts";
+import { certificateNames, splitCertificates } from "../lib/pem.ts";
+import { buildRoutes } from "./build-routes.ts";
+import { UpstreamPlans } from "./build-upstreams.ts";
+import type { AccessLogPlan, CertificatePair, ListenAddress, ListenerPlan, Plan, TlsPlan } from "./model.ts";
+import { durationMs, sizeBytes } from "./units.ts";
+
+/**
+ * The plan of a resolved configuration. `files`: PEM texts of certificates, keys and CAs by absolute path, as `loadConfig` gives them.
+ * @throws {Error} only when the configuration did not come from `loadConfig`.
+ */
+export function buildPlan(config: Config, files: ReadonlyMap<string, string>): Plan {
+  const upstreams = new UpstreamPlans(config, files);
+  const routes = buildRoutes(config, upstreams);
+  const tcpUpstreams = upstreams.addTcp(config.listeners);
+  const certificates = new Map<string, CertificatePair>();
+  const listeners = new Map<string, ListenerPlan>();
+  for (const [name, listener] of Object.entries(config.listeners)) {
+    const shared = {
+      name,
+      listen: listenAddress(listener.listen),
+      tls: buildTls(listener.tls ?? (listener.protocol === "http" ? config.tls : undefined), files, certificates),
+      allow: listener.allow === undefined ? null : new AddressSet(listener.allow),
+      deny: listener.deny === undefined || listener.deny.length === 0 ? null : new AddressSet(listener.deny),
+      maxConnections: listener.max_connections,
+      accessLog: buildAccessLog(listener.access_log ?? config.access_log),
+    };
+    listeners.set(
+      name,
+      listener.protocol === "http" ? { ...shared, ...buildHttp(listener) } : { ...shared, ...buildTcp(listener, tcpUpstreams.get(name) ?? "") },
+    );
+  }
+  return {
+    log: { level: config.log.level ?? "info", format: config.log.format },
+    stateDir: config.state.dir,
+    admin: listenAddress(config.admin.listen),
+    drainTimeoutMs: durationMs(config.drain_timeout),
+    trustedProxies: new AddressSet(config.trusted_proxies),
+    tokens: config.auth.tokens.map((token) => ({ name: token.name, sha256: Buffer.from(token.sha256 ?? "", "hex"), scopes: token.scopes })),
+    upstreams: upstreams.all,
+    listeners,
+    routes,
+  };
+}
+
+function buildHttp(listener: HttpListener) {
+  const { handshake, headers, read, write, idle } = listener.timeouts;
+  return {
+    protocol: "http" as const,
+    maxHeaderBytes: sizeBytes(listener.max_header_size),
+    timeouts: {
+      handshakeMs: durationMs(handshake),
+      headersMs: durationMs(headers),
+      readMs: durationMs(read),
+      writeMs: durationMs(write),
+      idleMs: durationMs(idle),
+    },
+  };
+}
+
+function buildTcp(listener: TcpListener, upstream: string) {
+  const { connect, idle, expect } = listener.timeouts;
+  const rate = listener.connection_rate;
+  return {
+    protocol: "tcp" as const,
+    upstream,
+    expect: listener.expect ?? null,
+    maxConnectionsPerClient: listener.max_connections_per_client,
+    connectionRate: rate === undefined ? null : { connections: rate.connections, perMs: durationMs(rate.per) },
+    keepAliveMs: durationMs(listener.keep_alive),
+    timeouts: { connectMs: durationMs(connect), idleMs: durationMs(idle), expectMs: durationMs(expect) },
+  };
+}
+
+function buildTls(tls: Tls | undefined, files: ReadonlyMap<string, string>, known: Map<string, CertificatePair>): TlsPlan {
+  if (tls === undefined || tls.mode === "disabled") return { mode: "disabled" };
+  const { cert_file, key_file } = tls;
+  const first = cert_file === undefined || key_file === undefined ? [] : [{ cert_file, key_file }];
+  const certificates = [...first, ...(tls.certificates ?? [])].map((pair) => certificatePair(pair.cert_file, pair.key_file, files, known));
+  return { mode: "application", certificates, internal: tls.internal };
+}
+
+/** A pair is decoded once, however many listeners use it. */
+function certificatePair(certFile: string, keyFile: string, files: ReadonlyMap<string, string>, known: Map<string, CertificatePair>): CertificatePair {
+  const id = `${certFile}\0${keyFile}`;
+  let pair = known.get(id);
+  if (pair === undefined) {
+    const cert = files.get(certFile) ?? "";
+    pair = { certFile, cert, key: files.get(keyFile) ?? "", names: certificateNames(new X509Certificate(splitCertificates(cert)[0] ?? "")) };
+    known.set(id, pair);
+  }
+  return pair;
+}
+
+function buildAccessLog(log: AccessLog): AccessLogPlan {
+  if (typeof log === "string") return { kind: log };
+  return { kind: "files", dir: log.dir, retentionMs: durationMs(log.retention), maxBytes: sizeBytes(log.max_size) };
+}
+
+function listenAddress(text: string): ListenAddress {
+  const address = parseListenAddress(text);
+  if (address === null) throw new RangeError("Not an address to listen on");
+  return address;
+}

@@ -1,0 +1,220 @@
+// Docker: Sidegate's image, built once, as a container of its own or in the projects of compose/.
+import { execFile } from "node:child_process";
+import { chmod, cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { GenericContainer, Wait, type StartedTestContainer } from "testcontainers";
+import { componentsDir } from "./require.ts";
+
+// Its helper container comes from a registry; what is started here is removed by dispose.
+process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
+
+const REPOSITORY = new URL("../..", import.meta.url).pathname;
+const IMAGE = "sidegate:test";
+const MCP_IMAGE = "sidegate-example-mcp:test";
+const BUILD_TIMEOUT_MS = 300_000;
+const START_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 120_000;
+
+const execute = promisify(execFile);
+
+/** Why the Docker stories cannot run here, for `skipWithout`, or null when they can. */
+export async function missingDocker(): Promise<string | null> {
+  try {
+    await docker(["version"]);
+  } catch {
+    return "No Docker engine answers";
+  }
+  try {
+    await docker(["compose", "version"]);
+  } catch {
+    return "There is no docker compose v2";
+  }
+  try {
+    await docker(["image", "inspect", "node:26-bookworm-slim"]);
+  } catch {
+    return "There is no base image 'node:26-bookworm-slim'";
+  }
+  return null;
+}
+
+/** Runs the Docker client and gives its standard output. @throws with its standard error */
+export async function docker(args: string[], options: { cwd?: string; env?: Record<string, string>; timeoutMs?: number } = {}): Promise<string> {
+  const { stdout } = await execute("docker", args, {
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: { ...process.env, ...options.env },
+    timeout: options.timeoutMs ?? COMMAND_TIMEOUT_MS,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return stdout;
+}
+
+/** Builds the image of the Dockerfile (about a second when nothing changed) and gives its tag. */
+export async function buildImage(): Promise<string> {
+  await build(IMAGE, "Dockerfile");
+  return IMAGE;
+}
+
+/** Builds the image of the example MCP server and gives its tag. */
+export async function buildMcpImage(): Promise<string> {
+  await build(MCP_IMAGE, "compose/mcp/Dockerfile");
+  return MCP_IMAGE;
+}
+
+// Test files run side by side in processes of their own: the lock lets the second one find the first one's layers.
+async function build(tag: string, dockerfile: string): Promise<void> {
+  await mkdir(componentsDir, { recursive: true });
+  const args = [join(componentsDir, "image.lock"), "docker", "build", "--tag", tag, "--file", dockerfile, "."];
+  const failure = await execute("flock", args, { cwd: REPOSITORY, timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 }).then(
+    () => null,
+    (error: { stdout: string; stderr: string }) => `${error.stdout}\n${error.stderr}`,
+  );
+  if (failure !== null) throw new Error(`Cannot build the image '${tag}':\n${failure.split("\n").slice(-30).join("\n")}`);
+}
+
+export type ImageRun = AsyncDisposable & {
+  readonly container: StartedTestContainer;
+  /** Host directory that is mounted at /etc/sidegate. */
+  readonly dir: string;
+  /** Host port of a port of the container. */
+  port(containerPort: number): number;
+  /** Standard output and error so far. */
+  logs(): Promise<string>;
+  /** Runs a command of Sidegate in the container, as `exec("status")`. */
+  exec(...command: string[]): Promise<{ exitCode: number; output: string }>;
+  /** Saves sidegate.yaml as an editor does: writes beside it, then renames. */
+  save(yaml: string): Promise<void>;
+  /** `docker stop`: SIGTERM, SIGKILL after 10 s. Gives the exit code. */
+  stop(): Promise<number>;
+};
+
+/**
+ * Starts the image as its documentation says (read-only, no capabilities, the directory mounted) and waits until it is healthy.
+ * @param args.yaml the whole sidegate.yaml
+ * @param args.ports ports of the container to publish on free ports of the host
+ * @param args.files further files in /etc/sidegate, by name
+ */
+export async function startImage(args: { yaml: string; ports: number[]; env?: Record<string, string>; files?: Record<string, string> }): Promise<ImageRun> {
+  const image = await buildImage();
+  const dir = await mkdtemp(join(tmpdir(), "sidegate-image-"));
+  const save = async (yaml: string): Promise<void> => {
+    await writeFile(join(dir, "sidegate.yaml.new"), yaml);
+    await rename(join(dir, "sidegate.yaml.new"), join(dir, "sidegate.yaml"));
+  };
+  await chmod(dir, 0o755); // the image's user is nobody on the host
+  for (const [name, text] of Object.entries(args.files ?? {})) await writeFile(join(dir, name), text);
+  await save(args.yaml);
+
+  let output = "";
+  let container: StartedTestContainer;
+  try {
+    container = await new HardenedContainer(image)
+      .withBindMounts([{ source: dir, target: "/etc/sidegate", mode: "ro" }])
+      .withTmpFs({ "/tmp": "", "/var/lib/sidegate": "uid=65532,gid=65532,mode=700" })
+      .withEnvironment(args.env ?? {})
+      .withExposedPorts(...args.ports)
+      .withLogConsumer((stream) => stream.on("data", (chunk: Buffer | string) => (output += chunk.toString())))
+      .withWaitStrategy(Wait.forHealthCheck())
+      .withStartupTimeout(START_TIMEOUT_MS)
+      .start();
+  } catch (error) {
+    await rm(dir, { recursive: true, force: true });
+    throw new Error(`The container did not become healthy:\n${output}`, { cause: error });
+  }
+  const id = container.getId();
+
+  return {
+    container,
+    dir,
+    save,
+    port: (containerPort) => container.getMappedPort(containerPort),
+    logs: async () => {
+      const { stdout, stderr } = await execute("docker", ["logs", id], { maxBuffer: 64 * 1024 * 1024 });
+      return stdout + stderr;
+    },
+    exec: (...command) => container.exec(["node", "/app/src/main.ts", ...command]),
+    stop: async () => {
+      await docker(["stop", id]);
+      return Number(await docker(["inspect", "--format", "{{.State.ExitCode}}", id]));
+    },
+    [Symbol.asyncDispose]: async () => {
+      await docker(["rm", "--force", "--volumes", id]);
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+// What testcontainers has no method for. The image's own health check, asked more often.
+class HardenedContainer extends GenericContainer {
+  constructor(image: string) {
+    super(image);
+    this.createOpts.Healthcheck = { Interval: 1_000_000_000 };
+    this.hostConfig.ReadonlyRootfs = true;
+    this.hostConfig.CapDrop = ["ALL"];
+    this.hostConfig.SecurityOpt = ["no-new-privileges:true"];
+  }
+}
+
+export type ComposeProject = AsyncDisposable & {
+  /** Copy of the folder of compose/, whose config/ is mounted: edits stay out of the repository. */
+  readonly dir: string;
+  /** Runs `docker compose ...args` for the project and gives its standard output. */
+  compose(...args: string[]): Promise<string>;
+  /** Host port of a published port of a service. */
+  port(service: string, containerPort: number): Promise<number>;
+  /** Standard output and error of all services so far, or of one. */
+  logs(service?: string): Promise<string>;
+  /** Saves config/sidegate.yaml as an editor does: writes beside it, then renames. */
+  save(yaml: string): Promise<void>;
+};
+
+/**
+ * Starts a project of compose/ with images built from the working tree, on free ports, and waits until it is healthy.
+ * @param args.env what the compose file and the configuration take from the environment
+ * @param args.yaml a config/sidegate.yaml other than the project's own
+ */
+export async function startCompose(folder: "mcp" | "ib-gateway", args: { env?: Record<string, string>; yaml?: string } = {}): Promise<ComposeProject> {
+  const env = {
+    ...args.env,
+    SIDEGATE_IMAGE: await buildImage(),
+    ...(folder === "mcp" ? { MCP_IMAGE: await buildMcpImage(), MCP_PORT: "0" } : { IB_LIVE_PORT: "0", IB_PAPER_PORT: "0" }),
+  };
+  const dir = await mkdtemp(join(tmpdir(), "sidegate-compose-"));
+  await cp(join(REPOSITORY, "compose", folder), dir, { recursive: true });
+  await chmod(dir, 0o755);
+  const project = dir.slice(dir.lastIndexOf("/") + 1).toLowerCase();
+  const compose = (...command: string[]): Promise<string> => docker(["compose", "--project-name", project, ...command], { cwd: dir, env });
+  const logs = (service?: string): Promise<string> => compose("logs", "--no-color", ...(service === undefined ? [] : [service]));
+  const file = join(dir, "config", "sidegate.yaml");
+  const save = async (yaml: string): Promise<void> => {
+    await writeFile(`${file}.new`, yaml);
+    await rename(`${file}.new`, file);
+  };
+  const close = async (): Promise<void> => {
+    await compose("down", "--volumes", "--remove-orphans", "--timeout", "10");
+    await rm(dir, { recursive: true, force: true });
+  };
+
+  try {
+    await writeFile(join(dir, "compose.override.yaml"), "services: { sidegate: { healthcheck: { interval: 1s } } }\n");
+    if (args.yaml !== undefined) await save(args.yaml);
+    await compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", String(START_TIMEOUT_MS / 1000));
+  } catch (error) {
+    const output = await logs().catch(() => "");
+    await close();
+    throw new Error(`The compose project '${folder}' did not become healthy:\n${output}`, { cause: error });
+  }
+
+  return {
+    dir,
+    compose,
+    logs,
+    save,
+    port: async (service, containerPort) => {
+      const address = await compose("port", service, String(containerPort));
+      return Number(address.trim().slice(address.lastIndexOf(":") + 1));
+    },
+    [Symbol.asyncDispose]: close,
+  };
+}

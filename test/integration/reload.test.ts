@@ -1,0 +1,195 @@
+// Reload: an edit changes what it says, at once, and nothing else. The invariants of the architecture, one story each.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile, utimes, writeFile } from "node:fs/promises";
+import { connect, createServer, type AddressInfo } from "node:net";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { startOrigin, startTcpEcho } from "../components/echo.ts";
+import { startGateway, type Gateway } from "../components/gateway.ts";
+import { fetchFrom, openRequest } from "../components/http-client.ts";
+import { waitFor } from "../components/wait.ts";
+
+const web = (routes: string, rest = ""): string => `listeners:\n  web: { protocol: http, listen: "127.0.0.1:0" }\n${rest}routes:\n${routes}`;
+const route = (path: string, port: number, more = ""): string => `  - { path: ${path}, upstream: "http://127.0.0.1:${port}", auth: none${more} }\n`;
+
+function events(gateway: Gateway, event: string): number {
+  return gateway.log.filter((line) => line["event"] === event).length;
+}
+
+test("an edit serves within a second, on the same socket and the same kept-alive connection", async () => {
+  await using origin = await startOrigin();
+  await using gateway = await startGateway({ yaml: web(route("/a", origin.port)) });
+  const port = gateway.port("web");
+  assert.equal((await fetchFrom(port, "/b")).status, 404);
+  const startedAt = performance.now();
+  await gateway.save(web(route("/a", origin.port) + route("/b", origin.port)));
+  await waitFor(async () => (await fetchFrom(port, "/b")).status === 200);
+  assert.ok(performance.now() - startedAt < 1_000, `took ${performance.now() - startedAt} ms`);
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+});
+
+test("a touched file and an edit that means the same change nothing", async () => {
+  await using origin = await startOrigin();
+  const yaml = web(route("/a", origin.port));
+  await using gateway = await startGateway({ yaml });
+  const socket = connect(gateway.port("web"), "127.0.0.1");
+  await once(socket, "connect");
+  await utimes(gateway.file, new Date(), new Date());
+  await gateway.save(`# a comment\n${yaml}`);
+  assert.equal(JSON.parse((await gateway.admin("/reload", "POST")).body).outcome, "unchanged");
+  await gateway.edit(web(route("/a", origin.port) + route("/b", origin.port)));
+  assert.equal(events(gateway, "reloaded"), 1);
+  assert.equal(socket.destroyed, false);
+  socket.destroy();
+});
+
+test("a bad edit leaves everything as it was, is told with its place, and the next good one serves", async () => {
+  await using origin = await startOrigin();
+  const good = web(route("/a", origin.port));
+  await using gateway = await startGateway({ yaml: good, expectErrors: true });
+  const port = gateway.port("web");
+  await gateway.save(`${good}  - { path: /b, uptream: "http://127.0.0.1:1", auth: none }\n`);
+  const line = await waitFor(() => gateway.log.find((entry) => entry["event"] === "reload_refused"));
+  assert.match(JSON.stringify(line["problems"]), /uptream.*did you mean 'upstream'/);
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+  const ready = await gateway.admin("/ready");
+  assert.match(ready.body, /configuration/i);
+  assert.match((await gateway.admin("/metrics")).body, /sidegate_config_last_reload_successful 0/);
+  assert.equal((await gateway.admin("/reload", "POST")).status, 422);
+  await gateway.edit(good + route("/b", origin.port));
+  assert.equal((await fetchFrom(port, "/b")).status, 200);
+  assert.equal((await gateway.admin("/ready")).status, 200);
+  assert.match((await gateway.admin("/metrics")).body, /sidegate_config_last_reload_successful 1/);
+});
+
+test("when one of two new ports is taken, neither is opened and the old configuration goes on", async () => {
+  await using origin = await startOrigin();
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const takenPort = (taken.address() as AddressInfo).port;
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const freePort = (free.address() as AddressInfo).port;
+  await new Promise((resolve) => free.close(resolve));
+  await using gateway = await startGateway({ yaml: web(route("/a", origin.port)), expectErrors: true });
+  const more = `  one: { protocol: http, listen: "127.0.0.1:${freePort}" }\n  two: { protocol: http, listen: "127.0.0.1:${takenPort}" }\n`;
+  await gateway.save(web(route("/a", origin.port) + route("/b", origin.port), more));
+  const line = await waitFor(() => gateway.log.find((entry) => entry["event"] === "reload_refused"));
+  assert.match(JSON.stringify(line["problems"]), new RegExp(`listener 'two'.*already in use|${takenPort}.*already in use`));
+  await assert.rejects(fetchFrom(freePort, "/a"), /ECONNREFUSED/);
+  assert.equal((await fetchFrom(gateway.port("web"), "/b")).status, 404);
+  taken.close();
+  await once(taken, "close");
+  assert.equal((await gateway.admin("/reload", "POST")).status, 200);
+  assert.equal((await fetchFrom(freePort, "/b")).status, 200);
+  assert.equal((await fetchFrom(takenPort, "/b")).status, 200);
+});
+
+test("a port can move from all interfaces to one and back", async () => {
+  await using origin = await startOrigin();
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const port = (free.address() as AddressInfo).port;
+  await new Promise((resolve) => free.close(resolve));
+  const yaml = (address: string): string => `listeners:\n  web: { protocol: http, listen: "${address}:${port}" }\nroutes:\n${route("/a", origin.port)}`;
+  await using gateway = await startGateway({ yaml: yaml("") });
+  const { response, request } = await openRequest(port, "/a");
+  response.resume();
+  await gateway.edit(yaml("127.0.0.1"));
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+  await gateway.edit(yaml(""));
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+  request.destroy();
+});
+
+test("a request keeps the plan it began with; the next one on the same connection has the new one", async () => {
+  let answer: (() => void) | null = null;
+  await using slow = await startOrigin((_, response) => (answer = () => response.end("old upstream")));
+  await using other = await startOrigin((_, response) => void response.end("new upstream"));
+  await using gateway = await startGateway({ yaml: web(route("/a", slow.port, ", response_headers: { set: { X-Plan: old } }")) });
+  const pending = fetchFrom(gateway.port("web"), "/a");
+  await waitFor(() => answer);
+  await gateway.edit(web(route("/a", other.port, ", response_headers: { set: { X-Plan: new } }")));
+  assert.equal((await fetchFrom(gateway.port("web"), "/a")).body, "new upstream");
+  answer!();
+  const old = await pending;
+  assert.equal(old.body, "old upstream");
+  assert.equal(old.headers["x-plan"], "old");
+});
+
+test("a removed listener stops accepting at once and lets its streams and TCP connections end until the deadline", async () => {
+  await using origin = await startOrigin();
+  await using echo = await startTcpEcho();
+  const keep = `  keep: { protocol: http, listen: "127.0.0.1:0" }\n`;
+  const tcp = `  tcp: { protocol: tcp, listen: "127.0.0.1:0", upstream: "127.0.0.1:${echo.port}" }\n`;
+  await using gateway = await startGateway({ yaml: `drain_timeout: 1500ms\n${web(route("/events", origin.port), keep + tcp)}` });
+  const { response } = await openRequest(gateway.port("web"), "/events");
+  let received = 0;
+  response.on("data", () => (received += 1));
+  response.on("error", () => {});
+  const socket = connect(gateway.port("tcp"), "127.0.0.1");
+  socket.on("error", () => {});
+  socket.write("hello");
+  await once(socket, "data");
+  const [webPort, tcpPort] = [gateway.port("web"), gateway.port("tcp")];
+  const editedAt = performance.now();
+  await gateway.edit(`drain_timeout: 1500ms\nlisteners:\n${keep}routes:\n${route("/events", origin.port)}`);
+  await assert.rejects(fetchFrom(webPort, "/events"), /ECONNREFUSED/);
+  await assert.rejects(once(connect(tcpPort, "127.0.0.1"), "connect"), /ECONNREFUSED/);
+  const before = received;
+  await waitFor(() => received > before + 1);
+  socket.write("still here");
+  await once(socket, "data");
+  await Promise.all([once(response, "close"), once(socket, "close")]);
+  const lasted = performance.now() - editedAt;
+  assert.ok(lasted > 1_000 && lasted < 4_000, `cut after ${lasted} ms`);
+});
+
+test("SIGTERM lets a request end, refuses new connections, and exits with 0", async () => {
+  let answer: (() => void) | null = null;
+  await using origin = await startOrigin((_, response) => (answer = () => response.end("done")));
+  await using gateway = await startGateway({ yaml: web(route("/a", origin.port)) });
+  const port = gateway.port("web");
+  const pending = fetchFrom(port, "/a");
+  await waitFor(() => answer);
+  const stopped = gateway.stop("SIGTERM");
+  await waitFor(() => fetchFrom(port, "/a").then(() => false, () => true));
+  answer!();
+  assert.equal((await pending).body, "done");
+  assert.equal(await stopped, 0);
+});
+
+test("SIGHUP and an edit during a reload end with the newest bytes serving", async () => {
+  await using origin = await startOrigin();
+  await using gateway = await startGateway({ yaml: web(route("/p0", origin.port)) });
+  for (let i = 1; i <= 10; i += 1) {
+    await gateway.save(web(route(`/p${i}`, origin.port)));
+    gateway.child.kill("SIGHUP");
+    if (i % 3 === 0) await delay(20);
+  }
+  await waitFor(async () => (await fetchFrom(gateway.port("web"), "/p10")).status === 200);
+  assert.equal(JSON.parse((await gateway.admin("/reload", "POST")).body).outcome, "unchanged");
+});
+
+test("secrets stand in no log, status, metric or error", async () => {
+  const secrets = ["s3cr3t-authorization", "s3cr3t-from-env", "s3cr3t-token-of-client", "s3cr3t-in-query"];
+  await using origin = await startOrigin();
+  const yaml = (extra: string): string => `upstreams:
+  up: { targets: ["http://127.0.0.1:${origin.port}"], authorization_file: secret }
+  env: { targets: ["http://127.0.0.1:${origin.port}"], authorization: "\${UPSTREAM_AUTH}" }
+${web(`  - { path: /a, upstream: up, auth: none }\n  - { path: /e, upstream: env, auth: none }\n${extra}`)}`;
+  await using gateway = await startGateway({ yaml: yaml(""), files: { secret: "Bearer s3cr3t-authorization\n" }, env: { UPSTREAM_AUTH: "Bearer s3cr3t-from-env", BAD: "s3cr3t-from-env bad" }, expectErrors: true });
+  const port = gateway.port("web");
+  const got = JSON.parse((await fetchFrom(port, "/a?access_token=s3cr3t-in-query", { headers: { authorization: "Bearer s3cr3t-token-of-client" } })).body) as { headers: Record<string, string> };
+  assert.equal(got.headers["authorization"], "Bearer s3cr3t-authorization");
+  await gateway.save(yaml(`  - { path: "\${BAD}", upstream: up, auth: none }\n`));
+  await waitFor(() => events(gateway, "reload_refused") > 0);
+  await writeFile(`${gateway.dir}/config/secret`, "two\nlines s3cr3t-authorization");
+  await waitFor(() => events(gateway, "reload_refused") > 1);
+  const shown = [JSON.stringify(gateway.log), JSON.stringify(gateway.accessLog)];
+  for (const path of ["/status", "/ready", "/metrics", "/health"]) shown.push((await gateway.admin(path)).body);
+  shown.push((await gateway.admin("/reload", "POST")).body, await readFile(gateway.file, "utf8"));
+  assert.equal(gateway.accessLog.length, 1);
+  for (const secret of secrets) for (const text of shown) assert.ok(!text.includes(secret), `'${secret}' is in ${text.slice(0, 300)}`);
+});
