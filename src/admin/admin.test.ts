@@ -124,7 +124,6 @@ test("web pages are refused, and reload nothing", async (t) => {
   const foreign: Record<string, string>[] = [
     { host: "evil.example" },
     { host: "evil.example:2019" },
-    { host: "" },
     { host: "localhost", origin: "http://localhost:2019" },
     { host: "localhost", "sec-fetch-site": "cross-site" },
   ];

@@ -40,6 +40,19 @@ export class CheckContext {
     this.problems.push(this.#document.problem(path, message, part));
   }
 
+  /** A problem that is not in the file. */
+  reportOutside(message: string): void {
+    this.problems.push({ ...this.#document.problemAt([0, 1], message), line: 0, column: 0, length: 0 });
+  }
+
+  /** The sound texts of a list, each with its path; none when it is not a list. */
+  items(path: Path, list: unknown): [Path, string][] {
+    if (!Array.isArray(list)) return [];
+    return list
+      .map((text: unknown, i): [Path, unknown] => [[...path, i], text])
+      .filter((item): item is [Path, string] => typeof item[1] === "string" && this.isSound(item[0]));
+  }
+
   /** The entries of a map of the configuration; none when it is not one. */
   entries<T>(key: "upstreams" | "listeners"): [string, T][] {
     const map: unknown = this.config[key];

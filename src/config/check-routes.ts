@@ -38,10 +38,10 @@ export function checkRoutes(check: CheckContext): void {
       else names.set(route.name ?? "", i);
     }
     if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
-    if (sound("listeners")) checkRouteListeners(check, [...path, "listeners"], route.listeners ?? [], listeners);
-    if (sound("auth")) checkAuth(check, [...path, "auth"], route.auth);
+    checkRouteListeners(check, [...path, "listeners"], route.listeners, listeners);
+    checkAuth(check, [...path, "auth"], route.auth);
     checkPaths(check, path, route, sound);
-    checkHeaders(check, path, route, sound);
+    checkHeaders(check, path, route);
     if (sound("cors")) checkCors(check, [...path, "cors"], route);
     if (!check.isSound(path)) continue;
     const match = matchKey(route);
@@ -83,40 +83,37 @@ function checkUpstream(check: CheckContext, path: Path, upstream: string): void 
     const known =
       entries.length === 0
         ? "there are no entries in 'upstreams'; write a URL such as http://127.0.0.1:8080"
-        : `known are ${entries.map(([name]) => name).join(", ")}`;
+        : `known: ${entries.map(([name]) => name).join(", ")}`;
     check.report(path, `Unknown upstream ${quote(shown)}; ${meant === null ? known : `did you mean '${meant}'?`}`);
   } else if (check.isSound(["upstreams", upstream]) && upstreamKind(entry) === "tcp") {
     check.report(path, `Upstream ${quote(shown)} has tcp:// targets; a route needs http, https, h2c or unix: ones`);
   }
 }
 
-function checkRouteListeners(check: CheckContext, path: Path, names: readonly string[], listeners: [string, Listener][]): void {
-  for (const [i, name] of names.entries()) {
+function checkRouteListeners(check: CheckContext, path: Path, names: unknown, listeners: [string, Listener][]): void {
+  const http = listeners.filter(([, listener]) => listener?.protocol === "http").map(([name]) => name);
+  for (const [at, name] of check.items(path, names)) {
     const listener = listeners.find(([known]) => known === name)?.[1];
-    const shown = quote(check.text([...path, i], name));
-    const http = listeners.filter(([, candidate]) => candidate?.protocol === "http").map(([known]) => known);
+    const shown = quote(check.text(at, name));
     const meant = nearest(name, http);
     if (listener === undefined)
-      check.report(
-        [...path, i],
-        `Unknown listener ${shown}; ${meant === null ? `HTTP listeners are ${http.join(", ") || "none"}` : `did you mean '${meant}'?`}`,
-      );
-    else if (listener?.protocol === "tcp") check.report([...path, i], `Listener ${shown} is a TCP listener, which serves no routes`);
+      check.report(at, `Unknown listener ${shown}; ${meant === null ? `HTTP listeners: ${http.join(", ") || "none"}` : `did you mean '${meant}'?`}`);
+    else if (listener?.protocol === "tcp") check.report(at, `Listener ${shown} is a TCP listener, which serves no routes`);
   }
 }
 
 function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
   const tokens: unknown = check.config.auth?.tokens;
-  if (auth === "none" || !Array.isArray(tokens)) return;
+  if (!Array.isArray(auth) || !Array.isArray(tokens)) return;
   const known = tokens.map((token: { name?: unknown } | null) => String(token?.name));
   for (const [i, way] of auth.entries()) {
-    for (const [j, name] of (way.token.names ?? []).entries()) {
+    for (const [at, name] of check.items([...path, i, "token", "names"], way?.token?.names)) {
       if (known.includes(name)) continue;
-      const at = [...path, i, "token", "names", j];
       const meant = nearest(name, known);
+      const shown = known.map((holder, j) => check.text(["auth", "tokens", j, "name"], holder)).join(", ");
       check.report(
         at,
-        `Unknown token ${quote(check.text(at, name))}; ${meant === null ? `names in auth.tokens are ${known.join(", ") || "none"}` : `did you mean '${meant}'?`}`,
+        `Unknown token ${quote(check.text(at, name))}; ${meant === null ? `names in auth.tokens: ${shown || "none"}` : `did you mean '${meant}'?`}`,
       );
     }
   }
@@ -135,7 +132,7 @@ function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: 
     }
   }
   if (!sound("strip_prefix") || !check.isSound([...path, "path"]) || !check.isSound([...path, "path_prefix"])) return;
-  const strip = route.strip_prefix ?? "";
+  const strip = (route.strip_prefix ?? "").replace(/(?<=.)\/+$/, "");
   const own = route.path ?? route.path_prefix;
   if (own === undefined) {
     check.report([...path, "strip_prefix"], "'strip_prefix' needs 'path' or 'path_prefix', so that every request of the route begins with it", "key");
@@ -155,38 +152,35 @@ function whyNot(name: string, direction: "request" | "response"): string | null 
   return FORWARDED_HEADERS.includes(lower) ? "is set by the gateway" : null;
 }
 
-function checkHeaders(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {
-  if (sound("headers")) {
-    checkNames(check, [...path, "headers"], Object.keys(route.headers ?? {}), (name) =>
-      name.toLowerCase() === "authorization" ? "is a credential; 'auth' says who may come in" : name.toLowerCase() === "host" ? "is matched by 'host'" : null,
-    );
-  }
-  if (sound("set_headers")) checkNames(check, [...path, "set_headers"], Object.keys(route.set_headers), (name) => whyNot(name, "request"));
-  if (sound("remove_headers")) {
-    checkRemoved(check, [...path, "remove_headers"], route.remove_headers, sound("set_headers") ? Object.keys(route.set_headers) : [], (name) =>
-      name.toLowerCase() === "host" ? "is needed by every request" : whyNot(name, "request"),
-    );
-  }
-  if (!sound("response_headers")) return;
-  const { set, remove } = route.response_headers;
-  checkNames(check, [...path, "response_headers", "set"], Object.keys(set), (name) => whyNot(name, "response"));
-  checkRemoved(check, [...path, "response_headers", "remove"], remove, Object.keys(set), (name) => whyNot(name, "response"));
+function checkHeaders(check: CheckContext, path: Path, route: Route): void {
+  checkNames(check, [...path, "headers"], route.headers, (name) =>
+    name.toLowerCase() === "authorization" ? "is a credential; 'auth' says who may come in" : name.toLowerCase() === "host" ? "is matched by 'host'" : null,
+  );
+  checkNames(check, [...path, "set_headers"], route.set_headers, (name) => whyNot(name, "request"));
+  checkRemoved(check, [...path, "remove_headers"], route.remove_headers, route.set_headers, (name) =>
+    name.toLowerCase() === "host" ? "is needed by every request" : whyNot(name, "request"),
+  );
+  const { set, remove } = route.response_headers ?? {};
+  checkNames(check, [...path, "response_headers", "set"], set, (name) => whyNot(name, "response"));
+  checkRemoved(check, [...path, "response_headers", "remove"], remove, set, (name) => whyNot(name, "response"));
 }
 
-function checkNames(check: CheckContext, path: Path, names: readonly string[], refuse: (name: string) => string | null): void {
+/** Checks the names of headers, also when some of the values are wrong. */
+function checkNames(check: CheckContext, path: Path, headers: Readonly<Record<string, string>> | undefined, refuse: (name: string) => string | null): void {
+  if (typeof headers !== "object" || headers === null || Array.isArray(headers)) return;
   const seen = new Set<string>();
-  for (const name of names) {
+  for (const name of Object.keys(headers)) {
     const reason = refuse(name) ?? (seen.has(name.toLowerCase()) ? "stands here twice: upper and lower case are the same" : null);
     if (reason !== null) check.report([...path, name], `Header ${quote(name)} ${reason}`, "key");
     seen.add(name.toLowerCase());
   }
 }
 
-function checkRemoved(check: CheckContext, path: Path, names: readonly string[], set: readonly string[], refuse: (name: string) => string | null): void {
-  const alsoSet = new Set(set.map((name) => name.toLowerCase()));
-  for (const [i, name] of names.entries()) {
+function checkRemoved(check: CheckContext, path: Path, names: unknown, set: unknown, refuse: (name: string) => string | null): void {
+  const alsoSet = new Set(Object.keys(set ?? {}).map((name) => name.toLowerCase()));
+  for (const [at, name] of check.items(path, names)) {
     const reason = refuse(name) ?? (alsoSet.has(name.toLowerCase()) ? "is set and removed at once; setting alone replaces it" : null);
-    if (reason !== null) check.report([...path, i], `Header ${quote(check.text([...path, i], name))} ${reason}`);
+    if (reason !== null) check.report(at, `Header ${quote(check.text(at, name))} ${reason}`);
   }
 }
 

@@ -21,13 +21,9 @@ export function checkDocument(document: ConfigDocument, broken: readonly Path[])
 }
 
 function checkTrustedProxies(check: CheckContext): void {
-  if (!check.isSound(["trusted_proxies"])) return;
-  for (const [i, text] of check.config.trusted_proxies.entries()) {
+  for (const [path, text] of check.items(["trusted_proxies"], check.config.trusted_proxies)) {
     if (parseNetwork(text)?.prefix !== 0) continue;
-    check.report(
-      ["trusted_proxies", i],
-      `Network ${quote(check.text(["trusted_proxies", i], text))} is everybody: any client could then claim any address; name the proxies`,
-    );
+    check.report(path, `Network ${quote(check.text(path, text))} is everybody: any client could then claim any address; name the proxies`);
   }
 }
 

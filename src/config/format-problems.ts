@@ -6,7 +6,9 @@ const LINES_BEFORE = 1;
 
 /** `sidegate.yaml:12:5: Unknown key ...` with an excerpt of the source, for each problem, an empty line between. Ends with a line break. */
 export function formatProblems(problems: readonly Problem[], source: string): string {
-  const lines = source.split(/\r?\n/);
+  // Nothing in a file may move the cursor of a terminal.
+  // oxlint-disable-next-line no-control-regex -- they are what is replaced
+  const lines = source.split(/\r?\n/).map((line) => line.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd"));
   return problems.map((problem) => `${headline(problem)}\n${excerpt(problem, lines)}`).join("\n");
 }
 

@@ -119,9 +119,10 @@ function headerValue(text: string): string | null {
 }
 
 function origin(text: string): string | null {
+  if (text === "null") return "is what browsers send for any sandboxed page: it says nothing about who calls";
   if (text === "*" || /^(?!https?:)[a-z][a-z0-9+.-]*:\/\/[^\s/?#]+$/.test(text)) return null;
   const own = URL.parse(text)?.origin;
-  if (own === text) return text === "null" ? "is what browsers send for any sandboxed page and cannot be trusted" : null;
+  if (own === text) return null;
   return own === undefined || own === "null" ? 'is not an origin; write https://app.example.com or "*"' : `is more than an origin; write ${own}`;
 }
 

@@ -42,15 +42,16 @@ export async function loadConfig(path: string, env: Env): Promise<LoadedConfig> 
     const problem: Problem = { file: path, line: 0, column: 0, length: 0, message: `Cannot read the configuration: ${file.reason}`, path: "" };
     return { ok: false, problems: [problem], source: "", paths: [own] };
   }
-  const { document, problems, usable } = parseConfig(path, file.text);
-  if (!usable) return { ok: false, problems, source: maskSecrets(document), paths: [own] };
+  const { document, problems, paths: refused, usable } = parseConfig(path, file.text);
+  if (!usable) return { ok: false, problems, source: maskSecrets(document, false), paths: [own] };
   const interpolated = interpolateDocument(document, env);
-  const validated = validateDocument(document, interpolated.paths);
-  const check = checkDocument(document, [...interpolated.paths, ...validated.paths]);
+  const doubtful = [...refused, ...interpolated.paths];
+  const validated = validateDocument(document, doubtful);
+  const check = checkDocument(document, [...doubtful, ...validated.paths]);
   const { files, paths } = await resolveConfig(check, own, env);
   problems.push(...interpolated.problems, ...validated.problems, ...check.problems);
   const watched = [own, ...paths];
-  if (problems.length > 0) return { ok: false, problems: inOrder(problems), source: maskSecrets(document), paths: watched };
+  if (problems.length > 0) return { ok: false, problems: inOrder(problems), source: maskSecrets(document, true), paths: watched };
   const digest = createHash("sha256")
     .update(JSON.stringify([check.config, [...files]]))
     .digest("hex");

@@ -1,6 +1,6 @@
 // YAML 1.2 text -> plain values with their places. What makes YAML surprising (tags, duplicate keys, anchor bombs, several documents) is refused.
-import { LineCounter, type Node, type YAMLError, type YAMLMap, isAlias, isMap, isScalar, isSeq, parseDocument } from "yaml";
-import { ConfigDocument, rangeOf } from "./document.ts";
+import { LineCounter, type Node, type YAMLError, type YAMLMap, isAlias, isMap, isPair, isScalar, isSeq, parseDocument } from "yaml";
+import { ConfigDocument, type Range, rangeOf } from "./document.ts";
 import { type Path, type Problem, quote } from "./problem.ts";
 
 // A file of 1 MiB cannot hold more values itself; aliases could multiply them without end.
@@ -15,14 +15,37 @@ const SENTENCES: Partial<Record<YAMLError["code"], string>> = {
   BLOCK_AS_IMPLICIT_KEY: "A second 'key: value' begins inside this value; check the indentation, or quote the value",
 };
 
+/** Of the library's messages those that beginners meet most, as what to do. */
 function sentence(error: YAMLError, text: string): string {
-  if (error.code === "UNEXPECTED_TOKEN" && text.startsWith("${", error.pos[0] - 1)) return 'Quote a value with ${...} inside { } or [ ]: "${VAR}"';
-  return SENTENCES[error.code] ?? `Not valid YAML: ${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}`;
+  const { code, message } = error;
+  const found = text.charAt(error.pos[0]);
+  if (code === "UNEXPECTED_TOKEN" && text.startsWith("${", error.pos[0] - 1)) return 'Quote a value with ${...} inside { } or [ ]: "${VAR}"';
+  if (code === "BAD_SCALAR_START") return `A value cannot begin with '${found}' unless it is quoted`;
+  if (code === "BAD_INDENT" && message.includes("same column"))
+    return "This line does not begin in the column of the lines that it belongs to; check the indentation";
+  if (code === "BAD_INDENT" && /end with a [\]}]/.test(message))
+    return `A '${message.endsWith("]") ? "[" : "{"}' before this is not closed, or this line is not indented below its key`;
+  if (code === "MISSING_CHAR" && message.startsWith("Missing closing"))
+    return `The quote that begins this text (${message.charAt("Missing closing ".length)}) is never closed`;
+  return SENTENCES[code] ?? `Not valid YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`;
+}
+
+/** Where an error is shown: a quote that is not closed where it begins, not at the end of the file. */
+function place(error: YAMLError, contents: unknown): Range {
+  if (!error.message.startsWith("Missing closing")) return error.pos;
+  let node: unknown = contents;
+  while (isMap(node) || isSeq(node)) {
+    const last: unknown = node.items.at(-1);
+    node = isPair(last) ? (last.value ?? last.key) : last;
+  }
+  return rangeOf(node) ?? error.pos;
 }
 
 export type Parsed = {
   readonly document: ConfigDocument;
   readonly problems: Problem[];
+  /** Values of which something was refused: that they are now incomplete is no problem of its own. */
+  readonly paths: Path[];
   /** False: the later phases have nothing that they could look at. */
   readonly usable: boolean;
 };
@@ -41,23 +64,29 @@ export function parseConfig(file: string, text: string): Parsed {
     logLevel: "error",
   });
   const document = new ConfigDocument(file, text, yaml.contents, lines);
-  const fail = (range: readonly [number, number], message: string): Parsed => ({ document, problems: [document.problemAt(range, message)], usable: false });
+  const fail = (range: readonly [number, number], message: string): Parsed => ({
+    document,
+    problems: [document.problemAt(range, message)],
+    paths: [],
+    usable: false,
+  });
   const directive = /^%[^\n]*/.exec(text);
   if (directive !== null) return fail([0, directive[0].trimEnd().length], "The language is YAML 1.2 without directives; delete this line");
   // One slip of syntax makes the parser see many: the first is the true one.
   const error = yaml.errors[0];
-  if (error !== undefined) return fail(error.pos, sentence(error, text));
+  if (error !== undefined) return fail(place(error, yaml.contents), sentence(error, text));
   if (yaml.contents === null || (isScalar(yaml.contents) && yaml.contents.value === null)) {
     return fail([0, 1], "The file is empty; it needs at least 'version: 1' and 'listeners' ('sidegate init' writes a starter file)");
   }
   const reader = new ValueReader(document);
   document.data = reader.value(yaml.contents, []);
-  return { document, problems: reader.problems, usable: !reader.exhausted };
+  return { document, problems: reader.problems, paths: reader.paths, usable: !reader.exhausted };
 }
 
 /** Reads nodes as plain values, in the order of the text. The value of an anchor is read once and shared by its aliases. */
 class ValueReader {
   readonly problems: Problem[] = [];
+  readonly paths: Path[] = [];
   exhausted = false;
   readonly #document: ConfigDocument;
   readonly #anchors = new Map<string, { readonly node: Node; value?: unknown; count?: number }>();
@@ -72,7 +101,10 @@ class ValueReader {
     this.#count += 1;
     if (isAlias(node)) return this.#alias(node, path);
     const { tag, anchor } = node as { tag?: string; anchor?: string };
-    if (tag !== undefined) this.#refuse(node, path, `Tags such as ${quote(tag.replace("tag:yaml.org,2002:", "!!"))} are not part of the language`);
+    if (tag !== undefined) {
+      this.#refuse(node, path, `Tags such as ${quote(tag.replace("tag:yaml.org,2002:", "!!"))} are not part of the language`);
+      this.paths.push(path);
+    }
     if (path.length > MAX_DEPTH) return this.#exhaust(node, path, "Nested too deeply");
     const before = this.#count;
     const anchored: { node: Node; value?: unknown; count?: number } = { node: node as Node };
@@ -98,12 +130,15 @@ class ValueReader {
           ? `, but this is ${pair.key.value === null ? "empty" : `the ${typeof key} ${String(key)}; quote it if it is meant as text`}`
           : "";
         this.#refuse(pair.key, path, `A key must be a word${found}`);
+        this.paths.push(path);
         continue;
       }
       const first = lines.get(key);
       const problem = this.#document.problemAt(rangeOf(pair.key) ?? [0, 1], `Duplicate key ${quote(key)}; it stands already in line ${first}`, [...path, key]);
-      if (key === "<<") this.#refuse(pair.key, path, "Merge keys ('<<') are not part of YAML 1.2; an alias can stand for a whole value");
-      else if (first !== undefined) this.problems.push(problem);
+      if (key === "<<") {
+        this.#refuse(pair.key, path, "Merge keys ('<<') are not part of YAML 1.2; an alias can stand for a whole value");
+        this.paths.push(path);
+      } else if (first !== undefined) this.problems.push(problem);
       else lines.set(key, problem.line);
       const value = pair.value === null ? null : this.value(pair.value, [...path, key]);
       if (key !== "<<" && first === undefined) object[key] = value;

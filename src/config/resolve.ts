@@ -127,6 +127,15 @@ function resolveSecrets(check: CheckContext, files: FileReader): void {
     if (text !== null) token.sha256 = text;
     delete token.sha256_file;
   }
+  const holders = new Map<string, number>();
+  for (const [i, token] of (tokens as (typeof check.config.auth.tokens)[number][]).entries()) {
+    if (typeof token?.sha256 !== "string" || !check.isSound(["auth", "tokens", i])) continue;
+    const hash = token.sha256.toLowerCase();
+    const first = holders.get(hash);
+    if (first !== undefined)
+      check.report(["auth", "tokens", i], `Token has the same hash as auth.tokens[${first}]; each holder needs a token of their own`, "key");
+    else holders.set(hash, i);
+  }
 }
 
 function resolveTexts(check: CheckContext, files: FileReader): void {
@@ -182,6 +191,6 @@ function resolveLogLevel(check: CheckContext, env: Env): void {
   if (!check.isSound(["log"]) || check.config.log.level !== undefined) return;
   const wanted = env["SIDEGATE_LOG_LEVEL"] ?? "";
   const level = wanted === "" ? "info" : LOG_LEVELS.find((known) => known === wanted.toLowerCase());
-  if (level === undefined) check.report([], `Environment variable 'SIDEGATE_LOG_LEVEL' is ${quote(wanted)}; levels are ${LOG_LEVELS.join(", ")}`);
+  if (level === undefined) check.reportOutside(`Environment variable 'SIDEGATE_LOG_LEVEL' is ${quote(wanted)}; levels are ${LOG_LEVELS.join(", ")}`);
   else check.config.log.level = level;
 }

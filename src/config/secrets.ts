@@ -18,16 +18,17 @@ function stars(text: string): string {
   return text.replaceAll(/[^\r\n]/g, "*");
 }
 
-/** The text of the file with credentials replaced by stars of the same length, so that columns stay right. */
-export function maskSecrets(document: ConfigDocument): string {
+/** The text of the file with credentials replaced by stars of the same length, so that columns stay right. `isParsed`: the syntax is right. */
+export function maskSecrets(document: ConfigDocument, isParsed: boolean): string {
   let text = document.text;
   for (const [start, end] of document.scalarRanges(isSecretKey)) {
     const value = text.slice(start, end);
     if (!HARMLESS.test(value.trim())) text = text.slice(0, start) + stars(value) + text.slice(end);
   }
-  // Where the syntax is broken the tree may miss them.
-  text = text.replaceAll(/(\b(?:authorization|sha256)["']?[ \t]*:[ \t]*)([^\r\n]*)/g, (all, key: string, value: string) =>
-    HARMLESS.test(value.trim()) || value.includes("*") ? all : key + stars(value),
-  );
+  // Where the syntax is broken the tree misses them.
+  if (!isParsed)
+    text = text.replaceAll(/(\b(?:authorization|sha256)["']?[ \t]*:[ \t]*)([^\r\n]*)/g, (all, key: string, value: string) =>
+      HARMLESS.test(value.trim()) || value.includes("*") ? all : key + stars(value),
+    );
   return maskUrlPasswords(text);
 }

@@ -86,8 +86,12 @@ function inPlace(path: Path): string {
   return path.length === 0 ? "at the top" : `in ${formatPath(path)}`;
 }
 
-function didYouMean(word: string, known: readonly string[]): string {
-  const meant = nearest(word, known);
+function didYouMean(word: unknown, known: readonly unknown[]): string {
+  if (typeof word !== "string") return "";
+  const meant = nearest(
+    word,
+    known.filter((candidate) => typeof candidate === "string"),
+  );
   return meant === null ? "" : `; did you mean '${meant}'?`;
 }
 
@@ -117,10 +121,12 @@ function found(document: ConfigDocument, path: Path): string {
   const value = document.get(path);
   if (value === null || value === undefined) return "empty";
   if (typeof value === "object") return Array.isArray(value) ? "a list" : "an object";
-  if (isSecret(path)) return "something else";
+  if (isSecret(path)) return typeof value === "string" ? "another string" : `a ${typeof value}`;
   const text = document.written(path);
   if (text !== undefined) return quote(text);
-  return typeof value === "string" ? quote(value) : `the ${typeof value} ${String(value)}`;
+  if (typeof value !== "string") return `the ${typeof value} ${String(value)}`;
+  // A quoted number looks like a number.
+  return /^(?:[-+.\d]+|true|false)$/.test(value) ? `the string ${quote(value)}` : quote(value);
 }
 
 type Description = {
@@ -147,7 +153,7 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const known = Object.keys(schema.properties ?? {});
       const meant = nearest(key, known);
       const at: Description = { path: [...path, key], part: "extra", message: `Unknown key ${quote(key)} ${inPlace(path)}` };
-      if (meant === null) return { ...at, message: `${at.message}; known are ${known.join(", ")}` };
+      if (meant === null) return { ...at, message: `${at.message}; known: ${known.join(", ")}` };
       if (Object.hasOwn(value as object, meant)) return { ...at, message: `${at.message}; '${meant}' is there already` };
       return { ...at, message: `${at.message}; did you mean '${meant}'?`, suggestion: meant };
     }
@@ -155,6 +161,8 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const key = String(params["missingProperty"]);
       const property = childSchema(schema, key) ?? {};
       const description = (property.description ?? deref(property).description ?? "").replace(/\.(?: .*)?$/s, "");
+      if (property.const !== undefined)
+        return { path, part: "key", missing: key, message: `Missing key '${key}' ${inPlace(path)}: write '${key}: ${String(property.const)}'` };
       const isWord = /^[A-Z][a-z ]/.test(description);
       const hint = description === "" ? "" : `: ${isWord ? description.charAt(0).toLowerCase() : description.charAt(0)}${description.slice(1)}`;
       return { path, part: "key", missing: key, message: `Missing key '${key}' ${inPlace(path)}${hint}` };
@@ -167,7 +175,7 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const at = [...path, String(params["tag"])];
       return {
         path: at,
-        message: `Value at ${formatPath(at)} must be ${words(tags)}, but is ${found(document, at)}${didYouMean(String(params["tagValue"]), tags.map(String))}`,
+        message: `Value at ${formatPath(at)} must be ${words(tags)}, but is ${found(document, at)}${didYouMean(params["tagValue"], tags)}`,
       };
     }
     case "format": {
@@ -181,19 +189,17 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const told = written === undefined ? reason : reason.replace(/ ?[;:(].*$/s, "");
       return { path, message: `Value ${quoted}at ${where} ${told}` };
     }
-    case "type": {
-      const hint =
-        typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)
-          ? "; YAML 1.2 knows only true and false"
-          : example(schema, value);
-      return { path, message: `Value at ${where} must be ${kind(schema)}, but is ${found(document, path)}${hint}` };
-    }
+    case "type":
+      return {
+        path,
+        message: `Value at ${where} must be ${kind(schema)}, but is ${found(document, path)}${isSecret(path) ? "" : advice(schema, path, value)}`,
+      };
     case "anyOf":
     case "enum":
     case "const": {
       const choices = undecided.anyOf ?? [undecided];
       const constants = choices.map(deref).flatMap((choice) => choice.enum ?? (choice.const === undefined ? [] : [choice.const]));
-      const meant = typeof value === "string" ? didYouMean(value, constants.map(String)) : "";
+      const meant = didYouMean(value, constants);
       return { path, message: `Value at ${where} must be ${choices.map(kind).join(", or ")}, but is ${found(document, path)}${meant}` };
     }
     case "minimum":
@@ -216,11 +222,13 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
   }
 }
 
-/** How a number must be written where a text with a unit is wanted. */
-function example(schema: Schema, value: unknown): string {
-  if (typeof value !== "number") return "";
+/** What to write for a value of the wrong kind, where that can be guessed. */
+function advice(schema: Schema, path: Path, value: unknown): string {
+  if (value === null && schema.type === "object") return "; write {} to leave everything at its default";
+  if (value === "none" && path.at(-2) === "auth") return "; write 'auth: none', without the list";
+  if (typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)) return "; YAML 1.2 knows only true and false";
+  if (typeof value !== "number" || schema.type !== "string") return "";
   if (schema.format === "duration" || schema.format === "positive_duration") return `; a duration has a unit: ${value}s`;
   if (schema.format === "size") return `; a size has a unit: ${value}B`;
-  if (schema.format === "listen_address") return `; write ":${value}"`;
-  return schema.type === "string" ? `; quote it: "${value}"` : "";
+  return schema.format === "listen_address" ? `; write ":${value}"` : `; quote it: "${value}"`;
 }

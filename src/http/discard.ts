@@ -12,6 +12,7 @@ export function discardRequest(x: Exchange): void {
   let left = MAX_BYTES;
   const until = performance.now() + MAX_MS;
   const ticking = {
+    tickIndex: -1,
     tick(now: number): void {
       if (now > until) stop();
     },

@@ -27,6 +27,7 @@ export function forward(x: Exchange, route: LiveRoute, permit: Permit): void {
 }
 
 class Forwarding implements HttpCallHandler, Ticking, OnClose {
+  tickIndex = -1;
   readonly #x: Exchange;
   readonly #route: LiveRoute;
   readonly #upstream: HttpUpstream;

@@ -39,6 +39,7 @@ export function relayUpgrade(x: Exchange, route: LiveRoute, upgraded: Upgraded):
 }
 
 class Relay implements Ticking, OnClose {
+  tickIndex = -1;
   readonly #x: Exchange;
   readonly #client: Socket;
   readonly #upstream: Socket;

@@ -18,7 +18,7 @@ function distance(a: string, b: string): number {
   return last[b.length] ?? 0;
 }
 
-/** The nearest of `known` to `word`, case and `-` for `_` aside; null when none is near (more than a third of the letters differ). */
+/** The nearest of `known` to `word`, case and `-` for `_` aside; null when none is near: more than a third of the letters differ, and neither begins with the other. */
 export function nearest(word: string, known: Iterable<string>): string | null {
   if (word.length > 100) return null;
   const plain = word.toLowerCase().replaceAll("-", "_");
@@ -29,5 +29,10 @@ export function nearest(word: string, known: Iterable<string>): string | null {
     const allowed = Math.max(1, Math.floor(Math.max(word.length, candidate.length) / 3));
     if (edits <= allowed && edits < bestDistance) [best, bestDistance] = [candidate, edits];
   }
-  return best;
+  // 'healthcheck' is far from 'health' by its letters, and yet meant.
+  return (
+    best ??
+    Array.from(known).find((candidate) => candidate.length >= 3 && word.length >= 3 && (plain.startsWith(candidate) || candidate.startsWith(plain))) ??
+    null
+  );
 }

@@ -29,11 +29,12 @@ export function explainCertificates(text: string): string | null {
 
 /** What is wrong with a file of a private key, as the end of the sentence "File 'x' ..."; null when nothing is. */
 export function explainKey(text: string): string | null {
+  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text)) {
+    return "holds a private key with a passphrase; take it off: openssl pkey -in OLD -out NEW";
+  }
   if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(text)) {
-    if (text.includes("-----BEGIN ENCRYPTED PRIVATE KEY-----")) return "holds a key with a passphrase; decrypt it: openssl pkey -in KEY -out NEW";
     return text.includes("-----BEGIN CERTIFICATE-----") ? "holds a certificate and no private key" : "holds no PEM private key";
   }
-  if (/^Proc-Type: 4,ENCRYPTED/m.test(text)) return "holds a key with a passphrase; decrypt it: openssl pkey -in KEY -out NEW";
   try {
     createPrivateKey(text);
     return null;

@@ -6,6 +6,7 @@ import type { ListenerTls } from "../certificates/select.ts";
 import { handleExpect, handleRequest, handleUpgrade } from "../http/handle.ts";
 import { answerParserError } from "../http/rescue.ts";
 import type { HttpState } from "../http/state.ts";
+import { wantsUpgrade } from "../http/upgrade.ts";
 import { plainIp } from "../lib/address.ts";
 import type { HttpListenerPlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -35,7 +36,13 @@ export class HttpListener {
     this.#update = update;
     this.stats = stats;
     this.#log = log;
-    this.#http1 = createServer({ insecureHTTPParser: false, requestTimeout: 0, connectionsCheckingInterval: CHECK_CONNECTIONS_MS, optimizeEmptyRequests: true });
+    this.#http1 = createServer({
+      insecureHTTPParser: false,
+      requestTimeout: 0,
+      connectionsCheckingInterval: CHECK_CONNECTIONS_MS,
+      optimizeEmptyRequests: true,
+      shouldUpgradeCallback: wantsUpgrade,
+    });
     // The parsers are fed sockets by 'connection' events; the check of slow clients is otherwise started by listen().
     this.#http1.emit("listening");
     this.#http1.on("request", (request, response) => handleRequest(this.#update.state, request, response));
@@ -77,6 +84,7 @@ export class HttpListener {
         certificates,
         alpnProtocols: ["h2", "http/1.1"],
         handshakeTimeoutMs: plan.timeouts.handshakeMs,
+        allowHalfOpen: false,
         onSecure: (socket) => {
           if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
           else this.#http1.emit("connection", socket);

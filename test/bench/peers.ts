@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -71,30 +71,32 @@ export async function openSetting(dir: string, ports: { jsonPort: number; ssePor
 /** Starts a proxy in front of the origins. Nothing of it is left after `stop`. */
 export async function startPeer(name: PeerName, setting: Setting): Promise<Proxy> {
   const port = await freePort();
+  // Of its own: two of a name may run at the same time, and Sidegate watches its directory.
+  const dir = mkdtempSync(join(setting.dir, `${name}-`));
   switch (name) {
     case "sidegate":
-      return await startSidegate(name, port, setting, "", {});
+      return await startSidegate(name, port, setting, dir, "", {});
     case "sidegate-1000":
-      return await startSidegate(name, port, setting, manyRoutes(), manyCertificates(setting));
+      return await startSidegate(name, port, setting, dir, manyRoutes(), manyCertificates(setting));
     case "caddy": {
-      const file = join(setting.dir, "Caddyfile");
+      const file = join(dir, "Caddyfile");
       // GOMAXPROCS=1 is its one worker.
-      writeFileSync(file, caddyfile(port, setting));
+      writeFileSync(file, caddyfile(port, setting, dir));
       return await startProxy(
         name,
         ["run", "--config", file, "--adapter", "caddyfile"],
-        { GOMAXPROCS: "1", XDG_DATA_HOME: setting.dir, XDG_CONFIG_HOME: setting.dir, HOME: setting.dir },
+        { GOMAXPROCS: "1", XDG_DATA_HOME: dir, XDG_CONFIG_HOME: dir, HOME: dir },
         port,
         ["build-info"],
       );
     }
     case "nginx": {
-      const file = join(setting.dir, "nginx-proxy.conf");
-      writeFileSync(file, nginxConfig(setting.dir, "proxy", nginxProxy(port, setting)));
+      const file = join(dir, "nginx.conf");
+      writeFileSync(file, nginxConfig(dir, nginxProxy(port, setting)));
       return await startProxy(name, ["-c", file, "-g", "daemon off;"], {}, port, ["-v"]);
     }
     case "haproxy": {
-      const file = join(setting.dir, "haproxy.cfg");
+      const file = join(dir, "haproxy.cfg");
       writeFileSync(file, haproxyConfig(port, setting));
       return await startProxy(name, ["-f", file], {}, port, ["-v"]);
     }
@@ -111,9 +113,7 @@ async function startProxy(name: string, args: string[], env: Record<string, stri
   return { name, version: await versionOf(findProgram(name) ?? name, versionArgs), pid: child.pid ?? 0, port, startMs, stop: () => stop(child) };
 }
 
-async function startSidegate(name: string, port: number, setting: Setting, routes: string, certificates: Record<string, string>): Promise<Proxy> {
-  const dir = join(setting.dir, name);
-  mkdirSync(dir, { recursive: true });
+async function startSidegate(name: string, port: number, setting: Setting, dir: string, routes: string, certificates: Record<string, string>): Promise<Proxy> {
   for (const [file, text] of Object.entries(certificates)) writeFileSync(join(dir, file), text, { mode: 0o600 });
   const names = Object.keys(certificates).filter((file) => file.endsWith(".crt"));
   const more =
@@ -174,7 +174,7 @@ function manyCertificates(setting: Setting): Record<string, string> {
   return Object.fromEntries(Array.from({ length: 99 }, (_, i) => [`h${i}.crt`, String(setting.ca.issue([`h${i}.example.com`], Date.now()).options.cert)]));
 }
 
-function caddyfile(port: number, { certFile, keyFile, jsonPort, ssePort, dir }: Setting): string {
+function caddyfile(port: number, { certFile, keyFile, jsonPort, ssePort }: Setting, dir: string): string {
   // Caddy sets X-Forwarded-For, -Proto and -Host by itself.
   const proxy = (to: number): string => `reverse_proxy 127.0.0.1:${to} {
       transport http {
@@ -204,12 +204,12 @@ https://:${port} {
 `;
 }
 
-function nginxConfig(dir: string, name: string, http: string): string {
+function nginxConfig(dir: string, http: string): string {
   const user = process.getuid?.() === 0 ? "user root;\n" : "";
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `  ${kind}_temp_path ${join(dir, `nginx-${name}-${kind}`)};\n`).join("");
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `  ${kind}_temp_path ${join(dir, `temp-${kind}`)};\n`).join("");
   return `${user}worker_processes 1;
 worker_rlimit_nofile 65536;
-pid ${join(dir, `nginx-${name}.pid`)};
+pid ${join(dir, "nginx.pid")};
 error_log stderr crit;
 events { worker_connections 8192; }
 http {
@@ -270,11 +270,12 @@ backend sse
 /** nginx as the origin: 250 bytes of JSON for everything. */
 export async function startJsonOrigin(dir: string): Promise<Proxy> {
   const port = await freePort();
-  const file = join(dir, "nginx-origin.conf");
+  const own = mkdtempSync(join(dir, "origin-"));
+  const file = join(own, "nginx.conf");
   const body = JSON.stringify({ jsonrpc: "2.0", id: 1, result: { content: [{ type: "text", text: "x".repeat(172) }] } });
   writeFileSync(
     file,
-    nginxConfig(dir, "origin", `  default_type application/json;\n  server { listen 127.0.0.1:${port} backlog=4096; location / { return 200 '${body}'; } }\n`),
+    nginxConfig(own, `  default_type application/json;\n  server { listen 127.0.0.1:${port} backlog=4096; location / { return 200 '${body}'; } }\n`),
   );
   const started = performance.now();
   const child = start(findProgram("nginx") ?? "nginx", ["-c", file, "-g", "daemon off;"], {});
@@ -372,5 +373,5 @@ function fetchStatus(port: number): Promise<boolean> {
 async function versionOf(command: string, args: readonly string[]): Promise<string> {
   const child = start(command, args, { HOME: tmpdir() });
   await once(child, "close");
-  return /(?<=caddy\/v2\s+v|^[^\d]*)\d+\.\d+\.\d+/m.exec(output.get(child)?.join("") ?? "")?.[0] ?? "";
+  return /(?:caddy\/v2\s+v|nginx\/|version )(\d+\.\d+\.\d+)/.exec(output.get(child)?.join("") ?? "")?.[1] ?? "";
 }

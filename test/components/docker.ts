@@ -65,7 +65,7 @@ export async function buildMcpImage(): Promise<string> {
 // Test files run side by side in processes of their own: the lock lets the second one find the first one's layers.
 async function build(tag: string, dockerfile: string): Promise<void> {
   await mkdir(componentsDir, { recursive: true });
-  const args = [join(componentsDir, "image.lock"), "docker", "build", "--tag", tag, "--file", dockerfile, "."];
+  const args = [join(componentsDir, "image.lock"), "docker", "build", "--force-rm", "--tag", tag, "--file", dockerfile, "."];
   const failure = await execute("flock", args, { cwd: REPOSITORY, timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 }).then(
     () => null,
     (error: { stdout: string; stderr: string }) => `${error.stdout}\n${error.stderr}`,
@@ -197,7 +197,10 @@ export async function startCompose(folder: "mcp" | "ib-gateway", args: { env?: R
   };
 
   try {
-    await writeFile(join(dir, "compose.override.yaml"), "services: { sidegate: { healthcheck: { interval: 1s } } }\n");
+    // The same health checks, asked more often.
+    const services = folder === "mcp" ? ["sidegate"] : ["sidegate", "ib-gateway"];
+    const override = { services: Object.fromEntries(services.map((name) => [name, { healthcheck: { interval: "1s" } }])) };
+    await writeFile(join(dir, "compose.override.yaml"), JSON.stringify(override));
     if (args.yaml !== undefined) await save(args.yaml);
     await compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", String(START_TIMEOUT_MS / 1000));
   } catch (error) {

@@ -17,6 +17,19 @@ function events(gateway: Gateway, event: string): number {
   return gateway.log.filter((line) => line["event"] === event).length;
 }
 
+function ended(stream: NodeJS.EventEmitter): Promise<void> {
+  return new Promise((resolve) => stream.once("close", resolve));
+}
+
+function isRefused(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => resolve(false));
+    socket.once("error", () => resolve(true));
+    socket.once("connect", () => socket.destroy());
+  });
+}
+
 test("an edit serves within a second, on the same socket and the same kept-alive connection", async () => {
   await using origin = await startOrigin();
   await using gateway = await startGateway({ yaml: web(route("/a", origin.port)) });
@@ -54,7 +67,7 @@ test("a bad edit leaves everything as it was, is told with its place, and the ne
   assert.match(JSON.stringify(line["problems"]), /uptream.*did you mean 'upstream'/);
   assert.equal((await fetchFrom(port, "/a")).status, 200);
   const ready = await gateway.admin("/ready");
-  assert.match(ready.body, /configuration/i);
+  assert.match(ready.body, /"what":"config".*refused, the last good one serves/);
   assert.match((await gateway.admin("/metrics")).body, /sidegate_config_last_reload_successful 0/);
   assert.equal((await gateway.admin("/reload", "POST")).status, 422);
   await gateway.edit(good + route("/b", origin.port));
@@ -135,13 +148,12 @@ test("a removed listener stops accepting at once and lets its streams and TCP co
   const [webPort, tcpPort] = [gateway.port("web"), gateway.port("tcp")];
   const editedAt = performance.now();
   await gateway.edit(`drain_timeout: 1500ms\nlisteners:\n${keep}routes:\n${route("/events", origin.port)}`);
-  await assert.rejects(fetchFrom(webPort, "/events"), /ECONNREFUSED/);
-  await assert.rejects(once(connect(tcpPort, "127.0.0.1"), "connect"), /ECONNREFUSED/);
+  assert.deepEqual([await isRefused(webPort), await isRefused(tcpPort)], [true, true]);
   const before = received;
   await waitFor(() => received > before + 1);
   socket.write("still here");
   await once(socket, "data");
-  await Promise.all([once(response, "close"), once(socket, "close")]);
+  await Promise.all([ended(response), ended(socket)]);
   const lasted = performance.now() - editedAt;
   assert.ok(lasted > 1_000 && lasted < 4_000, `cut after ${lasted} ms`);
 });
@@ -154,7 +166,7 @@ test("SIGTERM lets a request end, refuses new connections, and exits with 0", as
   const pending = fetchFrom(port, "/a");
   await waitFor(() => answer);
   const stopped = gateway.stop("SIGTERM");
-  await waitFor(() => fetchFrom(port, "/a").then(() => false, () => true));
+  await waitFor(() => isRefused(port));
   answer!();
   assert.equal((await pending).body, "done");
   assert.equal(await stopped, 0);

@@ -7,7 +7,7 @@ import type { TcpListenerPlan, UpstreamPlan } from "../../src/plan/model.ts";
 import { createTcpLive, type TcpLive, type TcpState } from "../../src/tcp/connection.ts";
 import { handleConnection } from "../../src/tcp/handle.ts";
 import { openLog } from "../../src/telemetry/log.ts";
-import { TcpListenerStats } from "../../src/telemetry/metrics.ts";
+import { Metrics, type TcpListenerStats } from "../../src/telemetry/metrics.ts";
 import { Upstream } from "../../src/upstreams/upstream.ts";
 
 export type AccessLine = {

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import json from "../../schema/config.schema.json" with { type: "json" };
+import { FORMATS } from "./formats.ts";
+
+const CASES: Record<string, { readonly right: readonly string[]; readonly wrong: readonly string[] }> = {
+  duration: { right: ["0s", "250ms", "1.5m", "24h", "90d"], wrong: ["", "5", "5 s", "1w", "-1s", "1h30m", "1e3s", "Infinitys"] },
+  positive_duration: { right: ["1ms"], wrong: ["0s", "0ms", "0.0s", "5"] },
+  size: { right: ["0B", "64KiB", "10MB", "1.5GiB"], wrong: ["", "10", "10M", "10mb", "-1B"] },
+  network: {
+    right: ["10.0.0.0/8", "0.0.0.0/0", "192.168.1.7", "::1", "fd00::/8", "::ffff:10.0.0.1"],
+    wrong: ["10.0.0.5/8", "10.0.0.0/33", "fd00::1/8", "fe80::1%eth0", "10.1", "localhost", ""],
+  },
+  listen_address: {
+    right: [":443", "127.0.0.1:0", "[::1]:8080", "localhost:80", "unix:/run/x.sock"],
+    wrong: ["443", ":", "::1:80", "example.com:80", ":65536", "unix:x", "tailnet:4003", `unix:/${"x".repeat(107)}`],
+  },
+  target: {
+    right: ["http://127.0.0.1", "https://[::1]:8443", "h2c://app:50051", "tcp://db:5432", "unix:/run/x.sock"],
+    wrong: ["http://", "http://a:0", "HTTP://a:1/", "http://a/b", "http://a?b", "http://u@a:1", "h2c://a", "ftp://a:1", "a:1", "//a:1", "http://a b:1"],
+  },
+  upstream: { right: ["bus", "http://127.0.0.1:1", "unix:/run/x.sock"], wrong: ["tcp://a:1", "127.0.0.1:1", "a b", "", "a/b"] },
+  tcp_upstream: { right: ["ib", "127.0.0.1:4001", "[::1]:1", "unix:/run/x.sock"], wrong: ["tcp://a:1", "http://a:1", "a:", "a:0", "", "a b"] },
+  host_pattern: {
+    right: ["example.com", "EXAMPLE.com", "*.example.com", "localhost", "127.0.0.1", "[::1]"],
+    wrong: ["", "*", "*.", "a.*.b", "http://a", "a:80", "a b", "bücher.example", "a..b", "example.com.", "::1", "*.127.0.0.1", "-a.example"],
+  },
+  path: { right: ["/", "/a", "/a/", "/a%20b", "/a.b/c", "/@x:y"], wrong: ["", "a", "/a b", "/a?b", "/a#b", "/a/../b", "/a/.", "//a", "/a%2", "/é"] },
+  request_path: { right: ["/", "/health?full=1"], wrong: ["", "health", "/a b", "/a#b", "/a\n"] },
+  linear_regex: { right: ["^/v[0-9]+/", "(a+)+$", "(?i)x"], wrong: ["(", "(?=a)", "(a)\\1", "(?<!a)"] },
+  method: { right: ["GET", "PROPFIND", "M-SEARCH"], wrong: ["get", "CONNECT", "TRACE", "", "G T", "-X"] },
+  header_name: { right: ["X-A", "x_a", "!"], wrong: ["", "a b", "a:", "é", "a\r\nb"] },
+  header_value: { right: ["", "a", "a b\tc", "*"], wrong: [" a", "a ", "a\r\nb", "a\nb", "é", "\0", "\x7f"] },
+  origin: {
+    right: ["*", "https://a.example.com", "http://localhost:5173", "vscode-webview://abc"],
+    wrong: ["null", "a.example.com", "https://a/", "https://a:443", "HTTPS://a", "https://", "https://a b", ""],
+  },
+  scope: { right: ["mcp", "mcp:write", "a.b/c"], wrong: ["", "a b", 'a"b', "a\\b", "é"] },
+  sha256: { right: ["a".repeat(64), "A".repeat(64)], wrong: ["", "a".repeat(63), "g".repeat(64), ` ${"a".repeat(64)}`] },
+  name: { right: ["a", "0", "a-b_c.d", "x".repeat(63)], wrong: ["", "-a", ".a", "a b", "a/b", "é", "x".repeat(64), "a\n"] },
+  maintenance: {
+    right: ["23:45-00:15 America/New_York", "00:00-23:59 UTC"],
+    wrong: ["", "23:45-00:15", "24:00-01:00 UTC", "1:00-2:00 UTC", "01:00-01:00 UTC", "01:00-02:00 Nowhere/City", "01:00-02:00 +02:00"],
+  },
+};
+
+for (const [name, { right, wrong }] of Object.entries(CASES)) {
+  test(`${name} takes what is right and explains what is wrong`, () => {
+    const format = FORMATS[name];
+    assert.ok(format !== undefined);
+    for (const text of right) assert.equal(format(text), null, JSON.stringify(text));
+    for (const text of wrong) assert.match(format(text) ?? "(accepted)", /^(?:is|must|has|needs|begins|names) /, JSON.stringify(text));
+  });
+}
+
+test("the schema names these formats and no others", () => {
+  const named = new Set(Array.from(JSON.stringify(json).matchAll(/"format":"(\w+)"/g), ([, name]) => name));
+  assert.deepEqual([...named].toSorted(), Object.keys(FORMATS).toSorted());
+  assert.deepEqual(Object.keys(CASES).toSorted(), Object.keys(FORMATS).toSorted());
+});

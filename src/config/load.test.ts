@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { buildPlan } from "../plan/build.ts";
+import { formatProblems } from "./format-problems.ts";
+import { type LoadedConfig, loadConfig } from "./load.ts";
+
+const HASH = "6ca13d52ca70c883e0f0bb101e425a89e8624de51db2d2392593af6a84118090";
+const MINIMAL = "version: 1\nlisteners:\n  web: { protocol: http, listen: 127.0.0.1:8080 }\n";
+const FILES = join(import.meta.dirname, "../../test/config/files");
+
+async function directory(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), "sidegate-load-"));
+  t.after(() => rm(path, { recursive: true }));
+  return path;
+}
+
+function problems(loaded: LoadedConfig): string {
+  assert.ok(!loaded.ok, "there are no problems");
+  return formatProblems(loaded.problems, loaded.source);
+}
+
+function digest(loaded: LoadedConfig): string {
+  assert.ok(loaded.ok, loaded.ok ? "" : formatProblems(loaded.problems, loaded.source));
+  return loaded.digest;
+}
+
+test("what is not a readable text of at most 1 MiB is one problem", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  assert.equal(problems(await loadConfig(file, {})), `${file}: Cannot read the configuration: no such file or directory\n`);
+  assert.equal(problems(await loadConfig(dir, {})), `${dir}: Cannot read the configuration: it is a directory\n`);
+  assert.match(problems(await loadConfig("/dev/zero", {})), /it is not a regular file/);
+  await writeFile(file, `${MINIMAL}#${"x".repeat(1024 * 1024)}`);
+  assert.equal(problems(await loadConfig(file, {})), `${file}: Cannot read the configuration: it is larger than 1 MiB\n`);
+  await writeFile(file, MINIMAL + "#".repeat(1024 * 1024 - MINIMAL.length));
+  digest(await loadConfig(file, {}));
+  const failed = await loadConfig(join(dir, "none.yaml"), {});
+  assert.deepEqual(failed.paths, [join(dir, "none.yaml")]);
+});
+
+test("the digest changes with what is said and with the files, and with nothing else", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await cp(FILES, join(dir, "files"), { recursive: true });
+  const text = `version: 1
+listeners: { web: { protocol: http, listen: 127.0.0.1:8443, tls: { cert_file: files/mcp.crt, key_file: files/mcp.key } } }
+upstreams: { app: { targets: ["http://127.0.0.1:1"], authorization_file: files/authorization } }
+routes: [{ upstream: app, auth: none, set_headers: { X-A: "\${A}" } }]
+`;
+  await writeFile(file, text);
+  const first = await loadConfig(file, { A: "1" });
+  const before = digest(first);
+  assert.deepEqual(new Set(first.paths), new Set([file, join(dir, "files/mcp.crt"), join(dir, "files/mcp.key"), join(dir, "files/authorization")]));
+  await writeFile(file, `# a comment\n${text}`);
+  assert.equal(digest(await loadConfig(file, { A: "1" })), before);
+  assert.notEqual(digest(await loadConfig(file, { A: "2" })), before);
+  await writeFile(join(dir, "files/authorization"), "Bearer other");
+  const other = digest(await loadConfig(file, { A: "1" }));
+  assert.notEqual(other, before);
+  await cp(join(FILES, "mcp-chain.crt"), join(dir, "files/mcp.crt"));
+  assert.notEqual(digest(await loadConfig(file, { A: "1" })), other);
+});
+
+test("files that cannot be read are watched all the same, also when the YAML is bad", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await writeFile(file, `${MINIMAL}frob: 1\ntls: { cert_file: tls.crt, key_file: ../tls.key }\n`);
+  const loaded = await loadConfig(file, {});
+  assert.deepEqual(new Set(loaded.paths), new Set([file, join(dir, "tls.crt"), join(dir, "../tls.key")]));
+  assert.match(problems(loaded), /Unknown key 'frob'[\s\S]*Cannot read .*tls\.crt[\s\S]*Cannot read .*tls\.key/);
+});
+
+test("an upstream keeps its key while nothing of it changes", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  const key = async (entry: string, more = ""): Promise<string | undefined> => {
+    await writeFile(file, `${MINIMAL}upstreams: { app: { targets: ["http://127.0.0.1:1"], ${entry} } }\nroutes: [{ upstream: app, auth: none }${more}]\n`);
+    const loaded = await loadConfig(file, {});
+    assert.ok(loaded.ok, loaded.ok ? "" : formatProblems(loaded.problems, loaded.source));
+    return buildPlan(loaded.config, loaded.files).upstreams.get("app")?.key;
+  };
+  const first = await key("authorization: Bearer one");
+  assert.equal(await key("authorization: Bearer one", ", { path: /x, upstream: app, auth: none }"), first);
+  assert.notEqual(await key("authorization: Bearer two"), first);
+  assert.ok(first !== undefined && !first.includes("one"));
+});
+
+test("1000 routes and 100 certificates load in less than a second", async (t) => {
+  const dir = await directory(t);
+  await mkdir(join(dir, "certs"));
+  const count = Array.from({ length: 100 }, (_, i) => i);
+  await Promise.all(
+    count.flatMap((i) => [cp(join(FILES, "mcp-chain.crt"), join(dir, `certs/${i}.crt`)), cp(join(FILES, "mcp.key"), join(dir, `certs/${i}.key`))]),
+  );
+  const certificates = count.map((i) => `        - { cert_file: certs/${i}.crt, key_file: certs/${i}.key }\n`).join("");
+  const routes = Array.from(
+    { length: 1000 },
+    (_, i) => `  - { host: h${i}.example.com, path_prefix: /p${i}, upstream: u${i % 50}, auth: [token: { names: [ci] }] }\n`,
+  ).join("");
+  const upstreams = Array.from({ length: 50 }, (_, i) => `  u${i}: http://127.0.0.1:${3000 + i}\n`).join("");
+  const file = join(dir, "sidegate.yaml");
+  await writeFile(
+    file,
+    `version: 1\nlisteners:\n  web:\n    protocol: http\n    listen: ":8443"\n    tls:\n      certificates:\n${certificates}auth: { tokens: [{ name: ci, sha256: "${HASH}" }] }\nupstreams:\n${upstreams}routes:\n${routes}`,
+  );
+  const cpuBefore = process.cpuUsage();
+  const loaded = await loadConfig(file, {});
+  digest(loaded);
+  assert.ok(loaded.ok);
+  const plan = buildPlan(loaded.config, loaded.files);
+  const { user, system } = process.cpuUsage(cpuBefore);
+  assert.equal(plan.routes.length, 1000);
+  const ms = (user + system) / 1000;
+  assert.ok(ms < 1_000, `it took ${ms} ms of CPU`);
+});

@@ -1,0 +1,10 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { startJsonOrigin, openSetting, startPeer } from "./peers.ts";
+import { measureHttp1, measureHttp2 } from "./http-load.ts";
+const dir = mkdtempSync("/tmp/zzb-");
+const o = await startJsonOrigin(dir);
+const s = await openSetting(dir, { jsonPort: o.port, ssePort: o.port });
+const names = (process.argv[3] ?? "sidegate").split(",") as any[];
+const ps = []; for (const n of names) ps.push(await startPeer(n, s));
+for (let i = 0; i < Number(process.argv[2] ?? 2); i++) for (const p of ps) console.log(p.name, JSON.stringify(process.argv[4] === "h2" ? await measureHttp2(p, dir, 20000) : await measureHttp1(p, dir, 4)));
+for (const p of ps) await p.stop(); await o.stop(); rmSync(dir, { recursive: true });
