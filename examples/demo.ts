@@ -72,8 +72,9 @@ Say hello with curl:
     -d '${initialize}' ${url}
 
 Call a tool with the MCP Inspector:
-  NODE_EXTRA_CA_CERTS=${here(caFile)} npx @modelcontextprotocol/inspector --cli ${url} --transport http \\
-    --header "Authorization: Bearer $(cat ${here(tokenFile)})" --method tools/call --tool-name whoami
+  npx --package=@modelcontextprotocol/inspector -- env NODE_EXTRA_CA_CERTS=${here(caFile)} \\
+    mcp-inspector --cli ${url} --transport http --header "Authorization: Bearer $(cat ${here(tokenFile)})" \\
+    --method tools/call --tool-name whoami
 
 Without the token it is 401:
   curl -i --cacert ${here(caFile)} ${url}

@@ -57,8 +57,8 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       }),
     ),
     upstreams: parts.upstreams.map(describeUpstream),
-    certificates: [...parts.tls].flatMap(([listener, { list }]) =>
-      list().map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
+    certificates: [...parts.tls].flatMap(([listener, certificates]) =>
+      certificates.list().map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
     ),
   };
 }

@@ -17,7 +17,7 @@ import type { ListenerPlan, Plan } from "./plan/model.ts";
 import { buildStatus } from "./gateway-status.ts";
 import { createTcpLive } from "./tcp/connection.ts";
 import { AccessLogs } from "./telemetry/access-log.ts";
-import { changeLog, openLog, type Log } from "./telemetry/log.ts";
+import { changeLog, openLog, openStandardError, type Log } from "./telemetry/log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { LiveUpstreams, type PreparedUpstreams } from "./upstreams/live.ts";
 
@@ -48,7 +48,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const startedAt = performance.now();
   const loaded = await loadConfig(options.file, options.env);
   if (!loaded.ok) throw new ConfigError(options.file, formatProblems(loaded.problems, loaded.source));
-  const gateway = new Gateway(options, openLog(buildPlan(loaded.config, loaded.files).log));
+  const gateway = new Gateway(options, openLog(buildPlan(loaded.config, loaded.files).log, openStandardError(options.env)));
   await gateway.start(loaded, startedAt);
   return gateway;
 }
@@ -83,11 +83,13 @@ export class Gateway {
 
   /** @throws as `startGateway` */
   async start(loaded: GoodConfig, startedAt: number): Promise<void> {
+    let prepared: Prepared | null = null;
     try {
-      const prepared = await this.#prepare(loaded);
+      prepared = await this.#prepare(loaded);
       this.#admin = await this.#startAdmin(prepared.plan);
       this.#commit(prepared);
     } catch (error) {
+      await prepared?.abort();
       await this.close(0);
       throw error;
     }
@@ -123,8 +125,11 @@ export class Gateway {
       this.#watch?.replace(loaded.paths);
       if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
       if (loaded.digest === current.digest) {
-        if (this.#refusal !== null) this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
-        this.#refusal = null;
+        if (this.#refusal !== null) {
+          this.#metrics.reload(true);
+          this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
+          this.#refusal = null;
+        }
         return { outcome: "unchanged" };
       }
       const prepared = await this.#prepare(loaded);

@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const HARD_LIMIT_LINES = 400;
+const GENERATED = new Set(["src/config/types.ts", "src/config/validator.js"]);
 
 // Imports go down this list, never up, and never sideways between places of one rung. A file at the top of src is a place of its own.
 const RUNGS: readonly (readonly string[])[] = [
@@ -40,7 +41,9 @@ function rungOf(place: string): number {
 
 function importsOf(file: string): string[] {
   const text = readFileSync(join(ROOT, file), "utf8");
-  const paths = [...text.matchAll(/^(?:import|export)\b[^;]*?from\s+"(\.[^"]+)"/gms), ...text.matchAll(/\bimport\("(\.[^"]+)"\)/g)].map((match) => match[1] ?? "");
+  const paths = [...text.matchAll(/^(?:import|export)\b[^;]*?from\s+"(\.[^"]+)"/gms), ...text.matchAll(/\bimport\("(\.[^"]+)"\)/g)].map(
+    (match) => match[1] ?? "",
+  );
   return paths.map((path) => normalize(join(dirname(file), path)));
 }
 
@@ -79,7 +82,7 @@ test("files are small, say what they own, and export by name", () => {
   const wrong: string[] = [];
   for (const file of sources) {
     const text = readFileSync(join(ROOT, file), "utf8");
-    if (file !== "src/config/types.ts" && text.split("\n").length > HARD_LIMIT_LINES) wrong.push(`${file} is longer than ${HARD_LIMIT_LINES} lines`);
+    if (!GENERATED.has(file) && text.split("\n").length > HARD_LIMIT_LINES) wrong.push(`${file} is longer than ${HARD_LIMIT_LINES} lines`);
     if (!/^(#!.*\n)?(\/\/|\/\*)/.test(text)) wrong.push(`${file} does not begin with what it owns`);
     if (/^export default\b/m.test(text)) wrong.push(`${file} has a default export`);
     if (/^export\s+(\*|\{[^}]*\}\s+from)/m.test(text)) wrong.push(`${file} exports what another file owns`);
@@ -89,12 +92,30 @@ test("files are small, say what they own, and export by name", () => {
 });
 
 test("only main.ts and the launcher touch the process", () => {
-  const wrong = sources.filter((file) => !["src/main.ts", "src/sidegate.js"].includes(file) && /(^|[^.\w])process\.(env|argv|exit|on|once|kill|stdout|stderr|stdin|cwd)\b/m.test(readFileSync(join(ROOT, file), "utf8")));
+  const wrong = sources.filter(
+    (file) =>
+      !["src/main.ts", "src/sidegate.js"].includes(file) &&
+      /(^|[^.\w])process\.(env|argv|exit|on|once|kill|stdout|stderr|stdin|cwd)\b/m.test(readFileSync(join(ROOT, file), "utf8")),
+  );
   assert.deepEqual(wrong, []);
 });
 
 test("the top level is a closed list", () => {
-  const known = new Set(["package.json", "package-lock.json", "tsconfig.json", "src", "schema", "examples", "Dockerfile", "compose", "test", "README.md", "CHANGELOG.md", "LICENSE", "node_modules"]);
+  const known = new Set([
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "src",
+    "schema",
+    "examples",
+    "Dockerfile",
+    "compose",
+    "test",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "node_modules",
+  ]);
   const unknown = globSync("*", { cwd: ROOT }).filter((name) => !name.startsWith(".") && !known.has(name));
   assert.deepEqual(unknown, []);
 });

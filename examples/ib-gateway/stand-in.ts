@@ -17,14 +17,21 @@
 //   other    another product behind the port
 //   drop     (no mode) cuts all connections, as the nightly restart does
 // `curl 127.0.0.1:4900` tells the mode, the ports, the client ids and how many connections and bytes came.
-import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 
 const MODES = ["normal", "hang", "silent", "lost", "close", "refuse", "other"] as const;
 type Mode = (typeof MODES)[number];
 
 /** One account on one port, as IB Gateway runs live and paper. */
-type Venue = { readonly name: string; readonly account: string; readonly wantedPort: number; port: number; server: Server | null; readonly clients: Map<number, Socket> };
+type Venue = {
+  readonly name: string;
+  readonly account: string;
+  readonly wantedPort: number;
+  port: number;
+  server: Server | null;
+  readonly clients: Map<number, Socket>;
+};
 
 const HOST = process.env["HOST"] ?? "127.0.0.1";
 const TICK_MS = port("TICK_MS", 5_000);
@@ -107,7 +114,12 @@ function answer({ account, clients }: Venue, socket: Socket, fields: string[]): 
       send(socket, 62, 1);
       break;
     case "62": // account summary
-      for (const [tag, value] of [["NetLiquidation", "100000.00"], ["TotalCashValue", "75000.00"], ["BuyingPower", "300000.00"]] as const) send(socket, 63, 1, fields[2] ?? 0, account, tag, value, "USD");
+      for (const [tag, value] of [
+        ["NetLiquidation", "100000.00"],
+        ["TotalCashValue", "75000.00"],
+        ["BuyingPower", "300000.00"],
+      ] as const)
+        send(socket, 63, 1, fields[2] ?? 0, account, tag, value, "USD");
       send(socket, 64, 1, fields[2] ?? 0);
       break;
     case "5": // open orders
@@ -199,14 +211,18 @@ function status(): string {
   return `${JSON.stringify({ mode, ...ports, open: sockets.size, connections, bytes })}\n`;
 }
 
-const control = createHttpServer(async (request, response) => {
+const control = createHttpServer((request, response) => {
+  obey(request, response).catch((error: unknown) => response.writeHead(500).end(`${JSON.stringify({ error: String(error) })}\n`));
+});
+
+async function obey(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const word = (request.url ?? "/").slice(1);
   const wanted = MODES.find((each) => each === word);
   if (request.method === "POST" && wanted !== undefined) await change(wanted);
   else if (request.method === "POST" && word === "drop") drop();
   else if (request.method !== "GET" || word !== "") response.statusCode = 404;
   response.setHeader("content-type", "application/json").end(response.statusCode === 404 ? `{"modes":${JSON.stringify([...MODES, "drop"])}}\n` : status());
-});
+}
 
 for (const venue of venues) await listen(venue);
 control.listen(port("CONTROL_PORT", 4900), "127.0.0.1", () => {

@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { startAdmin } from "../admin/admin.ts";
 import type { GatewayStatus } from "../admin/status.ts";
+import { openLog } from "../telemetry/log.ts";
+import { runCommand } from "./commands.ts";
 import { formatStatus } from "./status.ts";
 import { formatTable } from "./table.ts";
 
@@ -69,4 +75,33 @@ test("colours change no column", () => {
   // oxlint-disable-next-line no-control-regex -- the codes of colours
   assert.equal(formatTable(["LONG", "B"], rows, true).replaceAll(/\u001b\[\d+m/g, ""), formatTable(["LONG", "B"], rows, false));
   assert.ok(formatTable(["LONG", "B"], rows, true).includes("\u001b[31mred"));
+});
+
+test("--watch shows the status again until it is stopped", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "sidegate-status-"));
+  const log = openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} });
+  const address = { kind: "unix", path: join(dir, "admin.sock") } as const;
+  const admin = await startAdmin({
+    address,
+    status: () => STATUS,
+    metrics: { text: () => Promise.resolve("") },
+    reload: () => Promise.resolve({ outcome: "unchanged" }),
+    log,
+  });
+  writeFileSync(join(dir, "sidegate.yaml"), `admin: { listen: "unix:${address.path}" }\n`);
+  const controller = new AbortController();
+  const shown: string[] = [];
+  const stdout = (text: string): void => {
+    shown.push(text);
+    if (shown.length === 2) controller.abort();
+  };
+  try {
+    const io = { env: {}, cwd: dir, pid: 1, stdout, stderr: assert.fail, isTty: true, stopped: controller.signal, onHangup: () => {} };
+    assert.equal(await runCommand(["status", "sidegate.yaml", "--watch"], io), 0);
+  } finally {
+    await admin.close();
+    rmSync(dir, { recursive: true, force: true });
+  }
+  assert.equal(shown.length, 2);
+  for (const text of shown) assert.ok(text.startsWith("\u001b[H\u001b[2J\u001b[3JSidegate 1.0.0, \u001b[33mdegraded"), JSON.stringify(text));
 });

@@ -163,5 +163,5 @@ function checkTcpUpstream(check: CheckContext, path: Path, listener: TcpListener
   }
   const isSelf =
     dial.kind === "unix" ? address?.kind === "unix" && address.path === dial.path : isLoopback(dial) && address?.kind === "tcp" && collide(address, dial);
-  if (isSelf === true) check.report(at, `Upstream ${quote(shown)} is the address of this listener itself: its connections would go round in a circle`);
+  if (isSelf) check.report(at, `Upstream ${quote(shown)} is the address of this listener itself: its connections would go round in a circle`);
 }

@@ -1,5 +1,5 @@
 // The parsed YAML document: its plain values, and where in the text each of them stands.
-import { type LineCounter, type Node, isAlias, isMap, isScalar, isSeq } from "yaml";
+import { type LineCounter, type Node, type Pair, type YAMLMap, isMap, isScalar, isSeq } from "yaml";
 import { type Path, type Problem, formatPath } from "./problem.ts";
 
 /** Offsets into the text, the end exclusive. */
@@ -18,6 +18,7 @@ export class ConfigDocument {
   readonly #contents: unknown;
   readonly #lines: LineCounter;
   readonly #aliases = new Map<unknown, unknown>();
+  readonly #pairsOf = new Map<YAMLMap, ReadonlyMap<unknown, Pair>>();
   readonly #written = new Map<object, Map<string | number, string>>();
 
   constructor(file: string, text: string, contents: unknown, lines: LineCounter) {
@@ -62,7 +63,7 @@ export class ConfigDocument {
     for (const step of path) {
       const parent = this.#aliases.get(node) ?? node;
       if (isMap(parent) && typeof step === "string") {
-        const pair = parent.items.find((item) => isScalar(item.key) && item.key.value === step);
+        const pair = this.#pairs(parent).get(step);
         if (pair === undefined) break;
         [key, node] = [pair.key, pair.value];
       } else if (isSeq(parent) && typeof step === "number" && step < parent.items.length) {
@@ -77,6 +78,16 @@ export class ConfigDocument {
     // An object in a list is shown by its first key: that is where a reader looks.
     if (isMap(node) && node.items.length > 0 && path.length > 0) return rangeOf(node.items[0]?.key) ?? [0, 1];
     return (path.length === 0 && isCollection ? null : rangeOf(node)) ?? [0, 1];
+  }
+
+  /** The first pair of each key of a map; remembered, because a bad file may have a problem in each of its lines. */
+  #pairs(map: YAMLMap): ReadonlyMap<unknown, Pair> {
+    let pairs = this.#pairsOf.get(map);
+    if (pairs === undefined) {
+      pairs = new Map(map.items.toReversed().flatMap((pair) => (isScalar(pair.key) ? [[pair.key.value, pair]] : [])));
+      this.#pairsOf.set(map, pairs);
+    }
+    return pairs;
   }
 
   /** A problem at a place of the text; only its first line is underlined. */
@@ -100,6 +111,6 @@ export class ConfigDocument {
       else if (isScalar(node) && isWanted(key, parentKey)) ranges.push(rangeOf(node) ?? [0, 0]);
     };
     walk(this.#contents, "", "");
-    return ranges.filter(([start, end]) => end > start && !isAlias(this.#contents));
+    return ranges;
   }
 }

@@ -1,6 +1,7 @@
 // Problems for people: one line for each, and the place in the file with a caret under the word.
 import type { Problem } from "./problem.ts";
 
+const MAX_SHOWN = 100;
 const MAX_EXCERPT_CHARS = 120;
 const LINES_BEFORE = 1;
 
@@ -9,7 +10,9 @@ export function formatProblems(problems: readonly Problem[], source: string): st
   // Nothing in a file may move the cursor of a terminal.
   // oxlint-disable-next-line no-control-regex -- they are what is replaced
   const lines = source.split(/\r?\n/).map((line) => line.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd"));
-  return problems.map((problem) => `${headline(problem)}\n${excerpt(problem, lines)}`).join("\n");
+  const shown = problems.slice(0, MAX_SHOWN).map((problem) => `${headline(problem)}\n${excerpt(problem, lines)}`);
+  if (problems.length > MAX_SHOWN) shown.push(`... and ${problems.length - MAX_SHOWN} more problems\n`);
+  return shown.join("\n");
 }
 
 function headline(problem: Problem): string {

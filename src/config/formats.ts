@@ -171,5 +171,5 @@ export const FORMATS: Readonly<Record<string, Format>> = {
 
 /** The same as questions, for the validator. */
 export const ACCEPTS: Readonly<Record<string, (text: string) => boolean>> = Object.fromEntries(
-  Object.entries(FORMATS).map(([name, explain]) => [name, (text: string) => explain(text) === null]),
+  Object.entries(FORMATS).map(([key, explain]) => [key, (text: string) => explain(text) === null]),
 );

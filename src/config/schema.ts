@@ -1,5 +1,5 @@
 // The JSON Schema of the language as a tree that the phases walk.
-import json from "../../schema/config.schema.json" with { type: "json" };
+import { readFileSync } from "node:fs";
 import type { Path } from "./problem.ts";
 
 export type Schema = {
@@ -20,14 +20,18 @@ export type Schema = {
   readonly discriminator?: { readonly propertyName: string };
 };
 
-export const CONFIG_SCHEMA = json as unknown as Schema;
+const json = JSON.parse(readFileSync(new URL("../../schema/config.schema.json", import.meta.url), "utf8")) as Schema & {
+  readonly definitions: Readonly<Record<string, Schema>>;
+};
+
+export const CONFIG_SCHEMA: Schema = json;
 
 /** What a $ref leads to; the schema itself without one. */
 export function deref(schema: Schema): Schema {
   let found = schema;
   while (found.$ref !== undefined) {
     const name = found.$ref.slice("#/definitions/".length);
-    found = (json.definitions as unknown as Record<string, Schema>)[name] ?? {};
+    found = json.definitions[name] ?? {};
   }
   return found;
 }

@@ -8,6 +8,8 @@ import { isSecret } from "./secrets.ts";
 import { validate } from "./validator.js";
 import { type Schema, branchIndex, childSchema, deref, schemaAt, schemaOf } from "./schema.ts";
 
+const MAX_ERRORS = 1_000;
+
 export type Judged = {
   readonly problems: Problem[];
   /** Where they are: nothing at or below these places is sound. */
@@ -20,7 +22,13 @@ export function validateDocument(document: ConfigDocument, doubtful: readonly Pa
   if (!isValid && convertInterpolated(document, validate.errors ?? [])) isValid = validate(document.data);
   const judged: Judged = { problems: [], paths: [] };
   if (isValid) return judged;
-  const descriptions = (validate.errors ?? []).filter((error) => speaks(document, error)).map((error) => describe(document, error));
+  const errors = validate.errors ?? [];
+  // A file that is wrong all over: the first problems will do, and nothing of it is worth a closer look.
+  if (errors.length > MAX_ERRORS) judged.paths.push([]);
+  const descriptions = errors
+    .slice(0, MAX_ERRORS)
+    .filter((error) => speaks(document, error))
+    .map((error) => describe(document, error));
   // A misspelt key is one problem: that the right one is missing goes without saying.
   const meant = new Set(descriptions.flatMap(({ path, suggestion }) => (suggestion === undefined ? [] : [formatPath([...path.slice(0, -1), suggestion])])));
   const told = new Set(doubtful.map(formatPath));

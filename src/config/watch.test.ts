@@ -101,16 +101,16 @@ test("a half-written save that is completed much later is looked at again", asyn
 });
 
 test("a Kubernetes swap of ..data is seen", async (t) => {
-  const write = async (directory: string, version: string): Promise<void> => {
-    await mkdir(join(directory, `..${version}`));
-    await writeFile(join(directory, `..${version}`, "sidegate.yaml"), version);
-    await symlink(`..${version}`, join(directory, "..data_tmp"));
-    await rename(join(directory, "..data_tmp"), join(directory, "..data"));
+  const write = async (root: string, version: string): Promise<void> => {
+    await mkdir(join(root, `..${version}`));
+    await writeFile(join(root, `..${version}`, "sidegate.yaml"), version);
+    await symlink(`..${version}`, join(root, "..data_tmp"));
+    await rename(join(root, "..data_tmp"), join(root, "..data"));
   };
   const { directory, next } = await start(t, {
-    prepare: async (directory) => {
-      await write(directory, "v1");
-      await symlink("..data/sidegate.yaml", join(directory, "sidegate.yaml"));
+    prepare: async (root) => {
+      await write(root, "v1");
+      await symlink("..data/sidegate.yaml", join(root, "sidegate.yaml"));
     },
   });
   await write(directory, "v2");
@@ -122,10 +122,10 @@ test("a Kubernetes swap of ..data is seen", async (t) => {
 
 test("a change of the file behind a link is seen", async (t) => {
   const { directory, next } = await start(t, {
-    prepare: async (directory) => {
-      await mkdir(join(directory, "elsewhere"));
-      await writeFile(join(directory, "elsewhere", "real.yaml"), "one");
-      await symlink("elsewhere/real.yaml", join(directory, "sidegate.yaml"));
+    prepare: async (root) => {
+      await mkdir(join(root, "elsewhere"));
+      await writeFile(join(root, "elsewhere", "real.yaml"), "one");
+      await symlink("elsewhere/real.yaml", join(root, "sidegate.yaml"));
     },
   });
   await writeFile(join(directory, "elsewhere", "new"), "two");
@@ -191,10 +191,10 @@ test("other paths can be watched instead", async (t) => {
 test("polling sees what no event tells: a directory whose parent is moved away", async (t) => {
   const { directory, next } = await start(t, {
     pollMs: 50,
-    prepare: async (directory) => {
-      await mkdir(join(directory, "a", "b"), { recursive: true });
-      await writeFile(join(directory, "a", "b", "real"), "one");
-      await symlink("a/b/real", join(directory, "sidegate.yaml"));
+    prepare: async (root) => {
+      await mkdir(join(root, "a", "b"), { recursive: true });
+      await writeFile(join(root, "a", "b", "real"), "one");
+      await symlink("a/b/real", join(root, "sidegate.yaml"));
     },
   });
   await mkdir(join(directory, "c", "b"), { recursive: true });

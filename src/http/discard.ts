@@ -17,6 +17,10 @@ export function discardRequest(x: Exchange): void {
       if (now > until) stop();
     },
   };
+  const leave = (): void => {
+    stopTicking(ticking);
+    if (stream === null) x.connection.discarding = false;
+  };
   const stop = (): void => {
     stopTicking(ticking);
     if (req.complete || req.destroyed) return;
@@ -24,12 +28,13 @@ export function discardRequest(x: Exchange): void {
     else req.socket.destroy();
   };
   startTicking(ticking);
+  if (stream === null) x.connection.discarding = true;
   req.removeAllListeners("data");
   req.on("data", (chunk: Buffer) => {
     left -= chunk.length;
     if (left < 0) stop();
   });
-  req.once("end", () => stopTicking(ticking));
+  req.once("end", leave);
   req.once("close", () => stopTicking(ticking));
   req.resume();
 }

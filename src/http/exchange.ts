@@ -2,17 +2,14 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import type { TLSSocket } from "node:tls";
-import { plainIp } from "../lib/address.ts";
 import { headerValue } from "../lib/header-name.ts";
 import type { Identity } from "../identity/identity.ts";
 import { writeAccessLog } from "./access-log.ts";
+import { connectionOf, type ClientConnection } from "./connection.ts";
 import type { HttpState, LiveRoute } from "./state.ts";
 
 /** Called when the response has ended, well or not. */
 export type OnClose = { clientGone(): void };
-
-const addresses = new WeakMap<object, string>();
 
 export class Exchange {
   readonly state: HttpState;
@@ -22,7 +19,7 @@ export class Exchange {
   readonly stream: ServerHttp2Stream | null;
   readonly raw: string[];
   readonly startedMs = performance.now();
-  readonly secure: boolean;
+  readonly connection: ClientConnection;
   /** The address at the other end of the connection, plain; empty on a unix socket. */
   readonly peer: string;
   method: string;
@@ -74,6 +71,8 @@ export class Exchange {
   /** Set once the response was given to its end. */
   ended = false;
   onClose: OnClose | null = null;
+  /** Whether the connection must not carry another request: so until its head is known to be sound. */
+  lastOnConnection = true;
   /** Socket and first bytes of a request for an upgrade. */
   upgradeSocket: Socket | null = null;
   upgradeHead: Buffer | null = null;
@@ -86,13 +85,9 @@ export class Exchange {
     this.stream = stream;
     this.raw = req.rawHeaders;
     this.method = req.method ?? "";
-    const socket = req.socket;
-    this.secure = (socket as TLSSocket).encrypted === true;
-    this.scheme = this.secure ? "https" : "http";
-    let peer = addresses.get(socket);
-    if (peer === undefined) addresses.set(socket, (peer = plainIp(socket.remoteAddress ?? "")));
-    this.peer = peer;
-    this.client = peer;
+    this.connection = connectionOf(req, stream);
+    this.peer = this.client = this.connection.peer;
+    this.scheme = this.connection.secure ? "https" : "http";
     state.live.active += 1;
   }
 
@@ -113,6 +108,8 @@ export class Exchange {
     this.state.live.active -= 1;
     const stats = this.route === null ? this.state.noRoute : this.route.stats;
     if (this.route !== null) stats.active -= 1;
+    // What nginx made the usual number for a client that went away before its answer.
+    if (this.status === 0) this.status = 499;
     const durationMs = performance.now() - this.startedMs;
     stats.observe(this.status, durationMs, this.bytesIn, this.bytesOut);
     if (this.state.accessLog !== null) writeAccessLog(this.state.accessLog, this, durationMs, complete);

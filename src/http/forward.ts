@@ -8,7 +8,7 @@ import type { HttpUpstream } from "../upstreams/http-pool.ts";
 import type { Target } from "../upstreams/upstream.ts";
 import { discardRequest } from "./discard.ts";
 import type { Exchange, OnClose } from "./exchange.ts";
-import { cut, rescue } from "./rescue.ts";
+import { rescue } from "./rescue.ts";
 import { RequestError } from "./request-error.ts";
 import { rewriteRequest } from "./rewrite-request.ts";
 import { rewriteResponse } from "./rewrite-response.ts";
@@ -121,13 +121,11 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     res.writeInformation(status, asRecord(headers));
   }
 
-  onHead(status: number, reason: string, headers: string[], contentLength: number): void {
+  onHead(status: number, reason: string, headers: string[]): void {
     this.#headed = true;
     this.#moved = true;
     const x = this.#x;
     const rewritten = rewriteResponse(x, this.#route, headers);
-    // The client may go on sending for a while: what comes on the same connection later would wait for it.
-    if (!this.#requestEnded && contentLength >= 0 && x.stream === null && x.req.httpVersionMinor === 0) rewritten.push("Connection", "close");
     sendHead(x, status, reason, rewritten);
     this.#headHeld = true;
   }
@@ -279,8 +277,8 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #giveUp(error: Error): void {
     if (this.#call === null && this.#target !== null) this.#upstream.cancel(this.#target, this);
     this.#call?.abort();
+    if (!this.#requestEnded) this.#x.lastOnConnection = true;
     this.#fail(error);
-    if (this.#headed) cut(this.#x);
   }
 }
 

@@ -7,11 +7,16 @@ import { matchPath } from "../plan/match-path.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 
-/** @throws {RequestError} 400, 417, 501: what is wrong, in words that name no value of a header */
+/** @throws {RequestError} 400, 417, 431, 501, 505: what is wrong, in words that name no value of a header */
 export function readHead(x: Exchange): void {
+  // The parser takes any version that looks like one.
+  if (x.stream === null && x.req.httpVersion !== "1.1" && x.req.httpVersion !== "1.0") throw new RequestError(505, "ERR_VERSION", "The version of HTTP is not supported");
+  // The HTTP/1 parser knows its methods; over HTTP/2 any text may come, and would stand at the front of an HTTP/1.1 request.
+  if (x.stream !== null && !/^[A-Z][A-Z-]{0,31}$/.test(x.method)) throw bad("Method is not allowed");
   readHeaders(x);
   readTarget(x);
   if (x.method === "CONNECT" || x.method === "TRACE") throw new RequestError(501, "ERR_METHOD", `Method ${x.method} is not supported`);
+  x.lastOnConnection = x.upgradeSocket !== null;
 }
 
 // RFC 9110, 5.5: visible characters, spaces, tabs and obs-text. The HTTP/1 parser has checked it, HTTP/2 has not in full.
@@ -118,7 +123,11 @@ function readHeaders(x: Exchange): void {
 function readConnection(x: Exchange, connection: string, upgrade: string | null): void {
   if (connection === "keep-alive" || connection === "close" || connection === "Keep-Alive") return;
   const options = listMembers(connection);
-  if (options.includes("upgrade") && upgrade !== null) x.upgrade = upgrade;
+  if (x.upgradeSocket !== null && upgrade !== null && options.includes("upgrade")) {
+    // The parser left the connection to us: a body would be taken for the new protocol.
+    if (x.body !== "none") throw bad("An upgrade with a body");
+    x.upgrade = upgrade;
+  }
   x.connectionOptions = options;
 }
 

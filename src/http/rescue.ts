@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import { GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
 import { addCors } from "./cors.ts";
+import { isDiscarding } from "./connection.ts";
 import { discardRequest } from "./discard.ts";
 import type { Exchange } from "./exchange.ts";
 import { makeRequestId } from "./read-head.ts";
@@ -65,7 +66,7 @@ export function answerParserError(state: HttpState, error: Error, socket: Socket
   const body = `${JSON.stringify({ error: { status, code: "ERR_BAD_REQUEST", message }, request_id: requestId })}\n`;
   // While a response is under way its bytes would be mixed with ours.
   const busy = (socket as Socket & { _httpMessage?: { headersSent: boolean } | null })._httpMessage;
-  if (busy?.headersSent !== true) {
+  if (busy?.headersSent !== true && !isDiscarding(socket)) {
     socket.write(
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
     );

@@ -11,7 +11,7 @@ export function sendHead(x: Exchange, status: number, reason: string, headers: s
     return;
   }
   // A kept-alive connection would hold up a listener that drains.
-  if (x.state.drain.draining || x.upgradeSocket !== null) headers.push("Connection", "close");
+  if (x.state.drain.draining || x.lastOnConnection) headers.push("Connection", "close");
   if (reason === "") res.writeHead(status, headers);
   else res.writeHead(status, reason, headers);
 }

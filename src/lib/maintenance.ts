@@ -5,8 +5,7 @@ export function isTimeZone(name: string): boolean {
   // Intl takes offsets such as +02:00 too, which know no summer time.
   if (!/^[A-Za-z]/.test(name)) return false;
   try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
+    return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone !== "";
   } catch {
     return false;
   }

@@ -1,4 +1,5 @@
 // URLs of upstream targets: http://host:port, https://, h2c://, tcp:// and unix:/path.
+import { isIPv4 } from "node:net";
 import { type TcpAddress, type UnixAddress, parseDialAddress } from "./address.ts";
 
 export type TargetUrl = { readonly scheme: "http" | "https" | "h2c" | "tcp" | "unix"; readonly address: TcpAddress | UnixAddress };
@@ -34,5 +35,5 @@ export function parseTarget(text: string): ({ readonly ok: true } & TargetUrl) |
 /** Whether a target is a neighbour: loopback, a unix socket or a single-label host name (a compose service). */
 export function isNeighbour(address: TcpAddress | UnixAddress): boolean {
   if (address.kind === "unix") return true;
-  return /^127\./.test(address.host) || address.host === "::1" || (!address.host.includes(".") && !address.host.includes(":"));
+  return (isIPv4(address.host) && address.host.startsWith("127.")) || address.host === "::1" || (!address.host.includes(".") && !address.host.includes(":"));
 }

@@ -117,14 +117,14 @@ function targetPlan(url: string, kind: Kind): TargetPlan {
 
 function tcpHealth(listener: TcpListener): HealthPlan {
   const health = typeof listener.health === "string" ? { check: listener.health, ...TCP_HEALTH } : listener.health;
-  const window =
-    "maintenance" in health && health.maintenance !== undefined ? { text: health.maintenance, parsed: parseMaintenance(health.maintenance) } : null;
+  const text = "maintenance" in health ? (health.maintenance ?? "") : "";
+  const window = parseMaintenance(text);
   return {
     kind: health.check,
     intervalMs: durationMs(health.interval),
     timeoutMs: durationMs(health.timeout),
     failures: health.failures,
     clientId: "client_id" in health ? (health.client_id ?? 0) : 0,
-    maintenance: window?.parsed == null ? null : { text: window.text, ...window.parsed },
+    maintenance: window === null ? null : { text, ...window },
   };
 }

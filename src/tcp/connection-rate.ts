@@ -1,6 +1,7 @@
 // How many new connections a client address may make in a time, remembered for a bounded number of addresses.
 
 const MAX_CLIENTS = 10_000;
+const SWEEP_EVERY_MS = 1_000;
 
 /**
  * A token bucket for each client, kept as one number: the time at which its bucket is full again (the generic cell rate algorithm).
@@ -8,6 +9,7 @@ const MAX_CLIENTS = 10_000;
  */
 export class ConnectionRate {
   readonly #fullAt = new Map<string, number>();
+  #sweptAt = -Infinity;
 
   /** Clients remembered now. */
   get size(): number {
@@ -25,7 +27,11 @@ export class ConnectionRate {
   }
 
   #makeRoom(now: number): void {
-    for (const [client, fullAt] of this.#fullAt) if (fullAt <= now) this.#fullAt.delete(client);
+    // Looking at all of them for each newcomer would make a flood of addresses dear.
+    if (now - this.#sweptAt >= SWEEP_EVERY_MS) {
+      this.#sweptAt = now;
+      for (const [client, fullAt] of this.#fullAt) if (fullAt <= now) this.#fullAt.delete(client);
+    }
     if (this.#fullAt.size < MAX_CLIENTS) return;
     for (const client of this.#fullAt.keys()) {
       this.#fullAt.delete(client);

@@ -82,7 +82,8 @@ function dialUpstream(connection: TcpConnection, first: Buffer | null): void {
       if (result instanceof DialError) {
         upstream.failed(target);
         // Once for each outage; every connection that it costs has its line in the access log.
-        if (target.connectFailures === 1) log.warn({ listener: plan.name, upstream: upstream.plan.name }, `Cannot connect to upstream '${upstream.plan.name}': ${result.reason}`);
+        if (target.connectFailures === 1)
+          log.warn({ listener: plan.name, upstream: upstream.plan.name }, `Cannot connect to upstream '${upstream.plan.name}': ${result.reason}`);
         next(result);
         return;
       }

@@ -58,7 +58,7 @@ export function followClientId(connection: TcpConnection, first: Buffer): void {
 
   /** Whether there is more to look for. */
   function look(chunk: Buffer): boolean {
-    for (let offset = 0; offset < chunk.length; ) {
+    for (let offset = 0; offset < chunk.length;) {
       // The length first, then the body that it tells of.
       const step = Math.min(chunk.length - offset, size - seen);
       if (seen < HEAD_BYTES) chunk.copy(head, seen, offset, offset + Math.min(step, HEAD_BYTES - seen));

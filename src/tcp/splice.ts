@@ -51,10 +51,13 @@ export function splice(connection: TcpConnection, upstream: Socket, first: Buffe
     upstream.resume();
   });
   // A FIN goes after the bytes before it, and leaves the other direction open (RFC 9293 3.6).
-  socket.on("end", () => {
+  function onClientEnd(): void {
     connection.because("client_closed");
     upstream.end();
-  });
+  }
+  // A client may have said all that it has before the upstream was connected.
+  if (socket.readableEnded) onClientEnd();
+  else socket.on("end", onClientEnd);
   upstream.on("end", () => {
     connection.because("upstream_closed");
     socket.end();
@@ -67,15 +70,18 @@ export function splice(connection: TcpConnection, upstream: Socket, first: Buffe
 function watchIdle(connection: TcpConnection, idleMs: number): void {
   let seen = -1;
   let since = 0;
-  const timer = setInterval(() => {
-    const now = performance.now();
-    const moved = connection.bytesIn + connection.bytesOut + connection.progress;
-    if (moved !== seen) {
-      seen = moved;
-      since = now;
-    } else if (now - since >= idleMs) {
-      connection.close("idle_timeout");
-    }
-  }, Math.ceil(idleMs / 8));
+  const timer = setInterval(
+    () => {
+      const now = performance.now();
+      const moved = connection.bytesIn + connection.bytesOut + connection.progress;
+      if (moved !== seen) {
+        seen = moved;
+        since = now;
+      } else if (now - since >= idleMs) {
+        connection.close("idle_timeout");
+      }
+    },
+    Math.ceil(idleMs / 8),
+  );
   connection.socket.once("close", () => clearInterval(timer));
 }

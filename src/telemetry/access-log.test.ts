@@ -128,6 +128,31 @@ test("rotated files are deleted beyond their retention, other listeners' and str
   await logs.close();
 });
 
+test("rotations within one millisecond overwrite nothing", async () => {
+  const { logs, settings, dir, file } = setUp({ maxBytes: 10, now: () => 1_000 });
+  const writer = logs.open(settings, "web");
+  for (const letter of "abc") {
+    writer?.write(letter.repeat(9));
+    await until(() => existsSync(file) && readFileSync(file, "utf8").startsWith(letter));
+  }
+  await logs.close();
+  assert.deepEqual(readdirSync(dir).toSorted(), ["web-1970-01-01T00-00-01.000Z.log", "web-1970-01-01T00-00-01.001Z.log", "web.log"]);
+});
+
+test("a file that logrotate replaced by a new one is noticed", async () => {
+  const { logs, settings, dir, file } = setUp();
+  const writer = logs.open(settings, "web");
+  writer?.write("one");
+  await until(() => readFileSync(file, "utf8") === "one\n");
+  renameSync(file, join(dir, "web.log.1"));
+  writeFileSync(file, "");
+  await until(() => {
+    writer?.write("two");
+    return statSync(file).size > 0;
+  });
+  await logs.close();
+});
+
 test("a file that was moved away is noticed and made again", async () => {
   const { logs, settings, dir, file } = setUp();
   const writer = logs.open(settings, "web");

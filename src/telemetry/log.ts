@@ -25,7 +25,7 @@ const MAX_REDACT_DEPTH = 4;
 
 /**
  * Opens the log.
- * @param output default: standard error, coloured on a terminal. Written synchronously, so that the last line before an exit is not lost.
+ * @param output default: standard error. Written synchronously, so that the last line before an exit is not lost.
  */
 export function openLog(settings: LogSettings, output: LogOutput = openStandardError()): Log {
   const sink: Sink = {
@@ -55,12 +55,13 @@ export function changeLog(log: Log, settings: LogSettings): void {
   if (sink !== undefined) sink.pretty = isPretty(settings, sink.output);
 }
 
-/** Standard error; `colors` defaults to whether it is a terminal. */
-export function openStandardError(colors = isatty(2)): LogOutput {
+/** Standard error, in colours when it is a terminal and NO_COLOR is not set (no-color.org). */
+export function openStandardError(env: Readonly<Record<string, string | undefined>> = {}): LogOutput {
   const destination = pino.destination({ fd: 2, sync: true });
   // Whoever read standard error has gone: there is nobody to tell, and no reason to stop serving.
   destination.on("error", () => {});
-  return { isTty: isatty(2), colors, write: (text) => destination.write(text) };
+  const isTty = isatty(2);
+  return { isTty, colors: isTty && (env["NO_COLOR"] ?? "") === "", write: (text) => destination.write(text) };
 }
 
 function isPretty(settings: LogSettings, output: LogOutput): boolean {

@@ -87,7 +87,8 @@ function converse(socket: Socket, address: DialAddress, health: IbHealthPlan, ti
   }
   function onTimeout(): void {
     const within = `within ${formatDuration(health.timeoutMs)}`;
-    if (!shaken) fail(`connected to ${at}, but the handshake was not answered ${within}: a dialog is open in IB Gateway, or another product is behind the port`);
+    if (!shaken)
+      fail(`connected to ${at}, but the handshake was not answered ${within}: a dialog is open in IB Gateway, or another product is behind the port`);
     else fail(`IB Gateway at ${at} answered the handshake, but its API was not ready ${within}${notice}: it is not logged in, or a dialog is open`);
   }
   function fail(message: string): void {

@@ -33,7 +33,7 @@ async function watch(upstream: Upstream, target: Target, health: HealthPlan, log
     judge(upstream, target, health, reason, failed, log, now());
     await pause(health.intervalMs * (1 - JITTER + 2 * JITTER * Math.random()), signal);
     // Another flow aborts it while this one waits.
-    if ((signal.aborted as boolean)) return;
+    if (signal.aborted as boolean) return;
   }
 }
 

@@ -76,7 +76,8 @@ export function parseResponseHead(text: string): ResponseHead | string {
   if (transferEncoding !== null && transferEncoding !== "chunked") return "unknown Transfer-Encoding";
   if (transferEncoding !== null && (version10 || contentLength !== -1)) return "conflicting framing";
   let persistent = !version10;
-  if (connection !== null) {
+  if (connection === "close" || connection === "keep-alive") persistent = connection === "keep-alive";
+  else if (connection !== null) {
     const options = listMembers(connection);
     persistent = version10 ? options.includes("keep-alive") : !options.includes("close");
     headers = withoutNamed(headers, options);

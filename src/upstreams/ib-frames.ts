@@ -78,8 +78,8 @@ const PROTOBUF_OFFSET = 200;
 export function startApiClientId(body: Buffer): number | null {
   if (body.length >= 4 && body.readInt32BE(0) === PROTOBUF_OFFSET + START_API) return protobufClientId(body.subarray(4));
   const binary = body.length >= 4 && body.readInt32BE(0) === START_API;
-  const match = /^(?:71\0)?\d{1,3}\0(\d{1,10})\0/.exec(body.toString("latin1", binary ? 4 : 0));
-  if (match === null || (!binary && !match[0].startsWith("71\0"))) return null;
+  const match = (binary ? /^\d{1,3}\0(\d{1,10})\0/ : /^71\0\d{1,3}\0(\d{1,10})\0/).exec(body.toString("latin1", binary ? 4 : 0));
+  if (match === null) return null;
   const id = Number(match[1]);
   return id <= 0x7fff_ffff ? id : null;
 }

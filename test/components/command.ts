@@ -14,6 +14,7 @@ export function runSidegate(args: string[], options: { cwd?: string; env?: Recor
     env: { PATH: process.env["PATH"], ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: TIMEOUT_MS,
+    killSignal: "SIGKILL",
   });
   const result: CommandResult = { code: null, stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => (result.stdout += text));

@@ -2,20 +2,18 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { componentsDir } from "./require.ts";
 
 const SCRIPT = fileURLToPath(new URL("ib-client.py", import.meta.url));
-const VENV = join(process.env["SIDEGATE_COMPONENTS"] ?? join(homedir(), ".cache", "sidegate-components"), "venv");
-const PYTHON = join(VENV, "bin", "python");
+const PYTHON = join(componentsDir, "venv", "bin", "python");
 const ANSWER_TIMEOUT_MS = 30_000;
 
-/** Why ib_async is not there, for `test(..., { skip })`; false when it is. With REQUIRE_COMPONENTS=1 a test runs all the same, and fails. */
-export function ibClientMissing(): string | false {
-  if (existsSync(PYTHON) || process.env["REQUIRE_COMPONENTS"] === "1") return false;
-  return `ib_async is missing in ${VENV}: run test/components/setup.sh`;
+/** Why ib_async is not there, for `skipWithout`; null when it is. */
+export function ibClientMissing(): string | null {
+  return existsSync(PYTHON) ? null : "ib_async is not installed";
 }
 
 export type IbAnswer = { connected?: true; accounts?: string[]; server?: number; answer?: unknown; error?: string; disconnected?: true };

@@ -94,7 +94,7 @@ listeners:
 routes:
   - { path_prefix: ${path}, upstream: "${origin.url}", auth: none }
 `;
-  const lines = async (dir: string): Promise<string[]> => (await readFile(join(logs, dir, "web.log"), "utf8")).trimEnd().split("\n");
+  const lines = async (dir: string): Promise<string[]> => (await readFile(join(logs, dir, "web.log"), "utf8")).split("\n").slice(0, -1);
   try {
     await using gateway = await startGateway({ yaml: yaml("a", "/") });
     await get(gateway.port("web"), "/1");

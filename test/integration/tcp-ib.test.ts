@@ -4,11 +4,12 @@ import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { ibClientMissing, startIbClient } from "../components/ib-client.ts";
 import { startIbGateway, type IbGateway } from "../components/ib-gateway.ts";
-import { openClient, openRelay, readAll, until, type Relay } from "./tcp-relay.ts";
+import { skipWithout } from "../components/require.ts";
+import { waitFor } from "../components/wait.ts";
+import { openClient, openRelay, readAll, type Relay } from "./tcp-relay.ts";
 
 let gateway: IbGateway;
 let relay: Relay;
-const skip = ibClientMissing();
 
 before(async () => {
   gateway = await startIbGateway({ TICK_MS: "50" });
@@ -27,8 +28,9 @@ async function withRelay(plan: Parameters<typeof openRelay>[1], story: () => Pro
   }
 }
 
-test("ib_async connects, asks and leaves, and its client id is in the access log", { skip }, () =>
-  withRelay({ expect: "ib_api" }, async () => {
+test("ib_async connects, asks and leaves, and its client id is in the access log", async (t) => {
+  if (skipWithout(t, ibClientMissing())) return;
+  await withRelay({ expect: "ib_api" }, async () => {
     const client = await startIbClient(relay.host, relay.port, 7);
     assert.deepEqual(client.greeting, { connected: true, accounts: ["U1234567"], server: 178 });
     assert.deepEqual((await client.ask("positions")).answer, [
@@ -37,20 +39,27 @@ test("ib_async connects, asks and leaves, and its client id is in the access log
     ]);
     assert.equal(((await client.ask("summary")).answer as Record<string, string>)["NetLiquidation"], "100000.00");
     assert.match(String((await client.ask("time")).answer), /^20\d\d-/);
-    assert.deepEqual([...relay.live.connections].map((connection) => connection.ibClientId), [7]);
+    assert.deepEqual(
+      [...relay.live.connections].map((connection) => connection.ibClientId),
+      [7],
+    );
     assert.deepEqual(await client.ask("disconnect"), { disconnected: true });
     const [line] = await relay.ended(1);
     assert.deepEqual([line?.client_id, line?.reason], [7, "client_closed"]);
     assert.ok((line?.bytes_in ?? 0) > 50 && (line?.bytes_out ?? 0) > 200);
     await client.close();
-  }),
-);
+  });
+});
 
-test("two clients are served at once, and a third with a used client id gets IB Gateway's own answer", { skip }, () =>
-  withRelay({ expect: "ib_api" }, async () => {
+test("two clients are served at once, and a third with a used client id gets IB Gateway's own answer", async (t) => {
+  if (skipWithout(t, ibClientMissing())) return;
+  await withRelay({ expect: "ib_api" }, async () => {
     const [one, two] = await Promise.all([startIbClient(relay.host, relay.port, 1), startIbClient(relay.host, relay.port, 2)]);
     assert.deepEqual([one.greeting.connected, two.greeting.connected], [true, true]);
-    assert.deepEqual((await gateway.status()).live.clients.toSorted(), [1, 2]);
+    assert.deepEqual(
+      (await gateway.status()).live.clients.toSorted((a, b) => a - b),
+      [1, 2],
+    );
     const third = await startIbClient(relay.host, relay.port, 1, 2);
     assert.match(third.greeting.error ?? "", /ConnectionError|Timeout|Cancelled|already in use/);
     assert.match(String((await one.ask("time")).answer), /^20/);
@@ -58,11 +67,12 @@ test("two clients are served at once, and a third with a used client id gets IB 
     await Promise.all([one.ask("disconnect"), two.ask("disconnect")]);
     await relay.ended(3);
     await Promise.all([one.close(), two.close(), third.close()]);
-  }),
-);
+  });
+});
 
-test("ib_async learns at once that IB Gateway went away, and is closed at once while it is not there", { skip }, () =>
-  withRelay({ expect: "ib_api" }, async () => {
+test("ib_async learns at once that IB Gateway went away, and is closed at once while it is not there", async (t) => {
+  if (skipWithout(t, ibClientMissing())) return;
+  await withRelay({ expect: "ib_api" }, async () => {
     const client = await startIbClient(relay.host, relay.port, 3);
     await gateway.drop();
     assert.equal((await client.next()).error, "disconnected");
@@ -75,8 +85,8 @@ test("ib_async learns at once that IB Gateway went away, and is closed at once w
     assert.equal(lines[1]?.reason, `connect_failed: connection refused at 127.0.0.1:${gateway.livePort}`);
     assert.ok((lines[1]?.duration_ms ?? 9_999) < 1_500);
     await Promise.all([client.close(), refused.close()]);
-  }),
-);
+  });
+});
 
 test("a port scanner never reaches IB Gateway", () =>
   withRelay({ expect: "ib_api", timeouts: { connectMs: 2_000, idleMs: 0, expectMs: 200 } }, async () => {
@@ -107,8 +117,7 @@ test("a port scanner never reaches IB Gateway", () =>
     assert.deepEqual([now.connections, now.bytes], [before.connections, before.bytes]);
     assert.equal(relay.stats.active, 0);
     socket.destroy();
-  }),
-);
+  }));
 
 test("a handshake in single bytes is taken as well, and nothing of it is lost", () =>
   withRelay({ expect: "ib_api" }, async () => {
@@ -118,20 +127,18 @@ test("a handshake in single bytes is taken as well, and nothing of it is lost", 
       socket.write(Buffer.of(byte));
       await new Promise((resolve) => setImmediate(resolve));
     }
-    await until(() => [...relay.live.connections][0]?.ibClientId === 42, () => "the client id");
-    await until(() => (([...relay.live.connections][0]?.bytesOut ?? 0) > 80), () => "the answer");
+    await waitFor(() => [...relay.live.connections][0]?.ibClientId === 42, { what: () => "the client id" });
+    await waitFor(() => ([...relay.live.connections][0]?.bytesOut ?? 0) > 80, { what: () => "the answer" });
     socket.end();
     assert.match((await answer).toString("latin1"), /^\0\0\0.176\0.*15\x001\0U1234567\0/s);
-  }),
-);
+  }));
 
 test("a client that speaks at once is not cut by a stand-in that hangs", () =>
   withRelay({ expect: "ib_api" }, async () => {
     await gateway.mode("hang");
     const socket = connect(relay.port, relay.host);
     socket.write("API\0\0\0\0\x09v157..176");
-    await until(() => [...relay.live.connections][0]?.bytesIn === 17, () => "the relayed handshake");
+    await waitFor(() => [...relay.live.connections][0]?.bytesIn === 17, { what: () => "the relayed handshake" });
     socket.destroy();
     assert.equal((await relay.ended(1))[0]?.client_id, null);
-  }),
-);
+  }));

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { AddressSet } from "../../src/lib/address.ts";
-import { openClient, openPeer, openRelay, readAll, until } from "./tcp-relay.ts";
+import { waitFor } from "../components/wait.ts";
+import { openClient, openPeer, openRelay, readAll } from "./tcp-relay.ts";
 
 const MIB = 1024 * 1024;
 
@@ -43,6 +44,23 @@ test("a server that speaks first is heard by a client that says nothing", async 
   await peer.close();
 });
 
+test("a client that ends before the upstream is connected is not forgotten", async () => {
+  const peer = await openPeer((socket) => {
+    socket.on("end", () => socket.end("goodbye"));
+    socket.resume();
+  });
+  // The relay sees the client only after its FIN.
+  const relay = await openRelay([peer.address], {}, (socket, serve) => {
+    setTimeout(() => serve(socket), 50);
+  });
+  const { socket } = await openClient(relay);
+  socket.end();
+  assert.equal((await readAll(socket)).toString(), "goodbye");
+  assert.equal((await relay.ended(1))[0]?.reason, "client_closed");
+  await relay.close();
+  await peer.close();
+});
+
 test("a client that said its last word still gets the whole answer, and the other way round", async () => {
   const asked: Promise<Buffer>[] = [];
   const peer = await openPeer((socket) => {
@@ -73,7 +91,7 @@ test("a client that said its last word still gets the whole answer, and the othe
   const client = await openClient(other);
   assert.equal((await readAll(client.socket)).toString(), "bye");
   client.socket.write("one more thing");
-  await until(() => [...other.live.connections][0]?.bytesIn === 14, () => "bytes after the upstream's FIN");
+  await waitFor(() => [...other.live.connections][0]?.bytesIn === 14, { what: () => "bytes after the upstream's FIN" });
   client.socket.end();
   assert.equal((await heard[0])?.toString(), "one more thing");
   await other.ended(1);
@@ -91,7 +109,7 @@ test("200 MB arrive unchanged each way at the same time", async () => {
   const relay = await openRelay([peer.address]);
   const { socket } = await openClient(relay);
   const [expected, received] = await Promise.all([send(socket, block, size), hashOf(socket)]);
-  await until(() => hashes.length === 1, () => "the upstream's hash");
+  await waitFor(() => hashes.length === 1, { what: () => "the upstream's hash" });
   assert.equal(received, expected);
   assert.equal(hashes[0], expected);
   const [line] = await relay.ended(1);
@@ -140,7 +158,7 @@ test("a reader that takes nothing holds back the sender, and no memory grows", a
   });
   const relay = await openRelay([peer.address]);
   const { socket } = await openClient(relay);
-  await until(() => sent > 0, () => "the first bytes");
+  await waitFor(() => sent > 0, { what: () => "the first bytes" });
   let last = -1;
   // Until a second goes by without a byte.
   while (last !== sent) {
@@ -154,7 +172,7 @@ test("a reader that takes nothing holds back the sender, and no memory grows", a
   const held = connection.bytesOut;
   // It goes on as soon as the reader does.
   socket.resume();
-  await until(() => connection.bytesOut > held + 8 * MIB, () => "more bytes");
+  await waitFor(() => connection.bytesOut > held + 8 * MIB, { what: () => "more bytes" });
   socket.destroy();
   await relay.ended(1);
   await relay.close();
@@ -170,19 +188,19 @@ test("a reset of one side is a reset of the other, never a clean end", async () 
   const relay = await openRelay([peer.address]);
   const one = await openClient(relay);
   one.socket.write("x");
-  await until(() => peer.sockets.size === 1, () => "the upstream connection");
-  await until(() => [...relay.live.connections][0]?.bytesIn === 1, () => "the byte");
+  await waitFor(() => peer.sockets.size === 1, { what: () => "the upstream connection" });
+  await waitFor(() => [...relay.live.connections][0]?.bytesIn === 1, { what: () => "the byte" });
   one.socket.resetAndDestroy();
   assert.equal((await relay.ended(1))[0]?.reason, "client_reset");
-  await until(() => upstreamErrors.length === 1, () => "the reset at the upstream");
+  await waitFor(() => upstreamErrors.length === 1, { what: () => "the reset at the upstream" });
   assert.deepEqual(upstreamErrors, ["ECONNRESET"]);
 
   const two = await openClient(relay);
   two.socket.resume();
-  await until(() => peer.sockets.size === 1, () => "the second upstream connection");
+  await waitFor(() => peer.sockets.size === 1, { what: () => "the second upstream connection" });
   for (const socket of peer.sockets) socket.resetAndDestroy();
   assert.equal((await relay.ended(2))[1]?.reason, "upstream_reset");
-  await until(() => two.errors.length === 1, () => "the reset at the client");
+  await waitFor(() => two.errors.length === 1, { what: () => "the reset at the client" });
   assert.deepEqual(two.errors, ["ECONNRESET"]);
   await relay.close();
   await peer.close();
@@ -235,10 +253,10 @@ test("a unix socket is an upstream like any other", async () => {
   assert.equal((await relay.ended(1))[0]?.upstream, peer.address);
   // A reset cannot be passed to a unix socket; the connection ends all the same.
   const two = await openClient(relay);
-  await until(() => peer.sockets.size === 1, () => "the upstream connection");
+  await waitFor(() => peer.sockets.size === 1, { what: () => "the upstream connection" });
   two.socket.resetAndDestroy();
   await relay.ended(2);
-  await until(() => peer.sockets.size === 0, () => "the end at the upstream");
+  await waitFor(() => peer.sockets.size === 0, { what: () => "the end at the upstream" });
   await relay.close();
   await peer.close();
   rmSync(dir, { recursive: true });
@@ -268,15 +286,18 @@ test("addresses that are denied, or not allowed, never reach the upstream", asyn
   const relay = await openRelay([peer.address], { allow: new AddressSet(["10.0.0.0/8"]) });
   const refused = async (): Promise<void> => {
     const { socket } = await openClient(relay);
-    socket.resume();
-    await once(socket, "close");
+    assert.equal((await readAll(socket)).length, 0);
+    socket.destroy();
   };
   await refused();
   relay.replan({ allow: new AddressSet(["127.0.0.0/8"]), deny: new AddressSet(["127.0.0.1"]) });
   await refused();
   relay.replan({ allow: null });
   await refused();
-  assert.deepEqual((await relay.ended(3)).map((line) => line.reason), ["denied", "denied", "denied"]);
+  assert.deepEqual(
+    (await relay.ended(3)).map((line) => line.reason),
+    ["denied", "denied", "denied"],
+  );
   assert.equal(peer.accepted(), 0);
   assert.equal(relay.stats.reasons.get("denied"), 3);
   relay.replan({ allow: new AddressSet(["127.0.0.1"]), deny: null });
@@ -289,22 +310,20 @@ test("addresses that are denied, or not allowed, never reach the upstream", asyn
 });
 
 test("limits count what is open now, over a change of the plan too", async () => {
-  const peer = await openPeer((socket) => socket.resume());
+  const peer = await openPeer(listenOnly);
   const relay = await openRelay([peer.address], { maxConnectionsPerClient: 2 });
   const first = await openClient(relay);
   const second = await openClient(relay);
-  await until(() => relay.live.connections.size === 2, () => "two connections");
-  const third = await openClient(relay);
-  third.socket.resume();
+  await waitFor(() => relay.live.connections.size === 2, { what: () => "two connections" });
+  await openClient(relay);
   assert.equal((await relay.ended(1))[0]?.reason, "too_many_connections_of_client");
   relay.replan({ maxConnectionsPerClient: 0, maxConnections: 2 });
-  const fourth = await openClient(relay);
-  fourth.socket.resume();
+  await openClient(relay);
   assert.equal((await relay.ended(2))[1]?.reason, "too_many_connections");
   first.socket.end();
   await relay.ended(3);
   const fifth = await openClient(relay);
-  await until(() => relay.live.connections.size === 2, () => "a free place");
+  await waitFor(() => relay.live.connections.size === 2, { what: () => "a free place" });
   second.socket.destroy();
   fifth.socket.destroy();
   await relay.ended(5);
@@ -318,8 +337,8 @@ test("a client that connects too often is refused until time has passed", async 
   const relay = await openRelay([peer.address], { connectionRate: { connections: 3, perMs: 600 } });
   const come = async (): Promise<void> => {
     const { socket } = await openClient(relay);
-    socket.on("end", () => socket.end());
-    socket.resume();
+    await readAll(socket);
+    socket.end();
     await once(socket, "close");
   };
   for (let i = 0; i < 5; i += 1) await come();
@@ -332,21 +351,32 @@ test("a client that connects too often is refused until time has passed", async 
 });
 
 test("a connection that is closed from within ends on both sides, whatever it was doing", async () => {
-  const peer = await openPeer((socket) => socket.resume());
+  const peer = await openPeer(listenOnly);
   const relay = await openRelay([peer.address]);
   const open = await openClient(relay);
   open.socket.resume();
-  await until(() => peer.sockets.size === 1, () => "the upstream connection");
+  await waitFor(() => peer.sockets.size === 1, { what: () => "the upstream connection" });
   relay.replan({ expect: "ib_api" });
   const waiting = await openClient(relay);
   waiting.socket.resume();
-  await until(() => relay.live.connections.size === 2, () => "two connections");
+  await waitFor(() => relay.live.connections.size === 2, { what: () => "two connections" });
   for (const connection of relay.live.connections) connection.close("drained");
-  assert.deepEqual((await relay.ended(2)).map((line) => line.reason), ["drained", "drained"]);
-  await until(() => peer.sockets.size === 0 && open.socket.destroyed && waiting.socket.destroyed, () => "closed sockets");
+  assert.deepEqual(
+    (await relay.ended(2)).map((line) => line.reason),
+    ["drained", "drained"],
+  );
+  await waitFor(() => peer.sockets.size === 0 && open.socket.readableEnded && waiting.socket.readableEnded, { what: () => "closed sockets" });
+  open.socket.destroy();
+  waiting.socket.destroy();
   await relay.close();
   await peer.close();
 });
+
+/** Takes everything, says nothing, and goes when the other side does. */
+function listenOnly(socket: Socket): void {
+  socket.on("end", () => socket.end());
+  socket.resume();
+}
 
 async function send(socket: Socket, block: Buffer, size: number): Promise<string> {
   const hash = createHash("sha256");

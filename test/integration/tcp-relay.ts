@@ -9,6 +9,7 @@ import { handleConnection } from "../../src/tcp/handle.ts";
 import { openLog } from "../../src/telemetry/log.ts";
 import { Metrics, type TcpListenerStats } from "../../src/telemetry/metrics.ts";
 import { Upstream } from "../../src/upstreams/upstream.ts";
+import { waitFor } from "../components/wait.ts";
 
 export type AccessLine = {
   time: string;
@@ -115,7 +116,7 @@ export async function openRelay(
       state = { ...state, plan: { ...state.plan, ...more } };
     },
     ended: async (count) => {
-      await until(() => lines.length >= count, () => `${count} access log lines, there are ${lines.length}`);
+      await waitFor(() => lines.length >= count, { what: () => `${count} access log lines, there are ${lines.length}` });
       return lines;
     },
     close: async () => {
@@ -131,7 +132,10 @@ export async function openRelay(
 }
 
 /** A TCP server on loopback. `sockets` are those open now. */
-export async function openPeer(onSocket: (socket: Socket) => void, path?: string): Promise<{ port: number; address: string; sockets: Set<Socket>; accepted: () => number; close(): Promise<void> }> {
+export async function openPeer(
+  onSocket: (socket: Socket) => void,
+  path?: string,
+): Promise<{ port: number; address: string; sockets: Set<Socket>; accepted: () => number; close(): Promise<void> }> {
   const sockets = new Set<Socket>();
   let accepted = 0;
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -168,7 +172,7 @@ export async function openClient(relay: { host: string; port: number }): Promise
   const socket = connect({ host: relay.host, port: relay.port, allowHalfOpen: true, noDelay: true });
   const errors: string[] = [];
   socket.on("error", (error: NodeJS.ErrnoException) => errors.push(error.code ?? error.message));
-  await until(() => !socket.connecting, () => "a connected client");
+  await waitFor(() => !socket.connecting, { what: () => "a connected client" });
   return { socket, errors };
 }
 
@@ -177,17 +181,10 @@ export function readAll(socket: Socket): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const chunks: Buffer[] = [];
   socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+  // A stream without a byte ends although nobody reads it.
+  if (socket.readableEnded) resolve(Buffer.alloc(0));
   socket.on("end", () => resolve(Buffer.concat(chunks)));
   socket.on("error", reject);
   socket.on("close", () => reject(new Error("Closed without an end")));
   return promise;
-}
-
-/** Waits until `holds()`, looking every few milliseconds, and fails after `timeoutMs` with what was waited for. */
-export async function until(holds: () => boolean, what: () => string, timeoutMs = 10_000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!holds()) {
-    if (performance.now() > deadline) assert.fail(`Waited ${timeoutMs}ms for ${what()}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }

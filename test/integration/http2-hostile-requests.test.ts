@@ -1,0 +1,131 @@
+// Malicious requests over HTTP/2: what its framing allows and HTTP/1.1 behind it would misread.
+import assert from "node:assert/strict";
+import { connect, type ClientHttp2Session } from "node:http2";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { certificate, startHttpGateway, TOKEN, type HttpGateway } from "../components/http-gateway.ts";
+import { startRecordingOrigin, type RecordingOrigin } from "../components/origin.ts";
+import { waitFor } from "../components/wait.ts";
+
+let origin: RecordingOrigin;
+let gateway: HttpGateway;
+let session: ClientHttp2Session;
+
+before(async () => {
+  origin = await startRecordingOrigin();
+  gateway = await startHttpGateway({
+    targets: [origin.url],
+    tls: true,
+    routes: [
+      { path: { kind: "prefix", path: "/open" }, auth: null },
+      { path: { kind: "prefix", path: "/private" }, auth: [{ kind: "token", names: null, scopes: [] }] },
+    ],
+  });
+});
+after(async () => {
+  await gateway[Symbol.asyncDispose]();
+  await origin[Symbol.asyncDispose]();
+});
+beforeEach(() => {
+  origin.reset();
+  session = connect(`https://localhost:${gateway.port}`, { ca: certificate().cert });
+  session.on("error", () => {});
+});
+afterEach(() => session.destroy());
+
+/** Sends header pairs as they are; the status, or "reset" when the stream or the session was refused. */
+async function send(pairs: [string, string][], body?: string, trailers?: Record<string, string>): Promise<number | "reset"> {
+  let outcome: number | "reset" | null = null;
+  try {
+    const flat = [":method", body === undefined ? "GET" : "POST", ":scheme", "https", ":authority", "a.example", ":path", "/open"];
+    for (const [name, value] of pairs) {
+      const index = flat.indexOf(name);
+      if (name.startsWith(":") && index !== -1) flat[index + 1] = value;
+      else flat.push(name, value);
+    }
+    const stream = session.request(flat, { endStream: body === undefined, waitForTrailers: trailers !== undefined });
+    stream.on("response", (headers) => (outcome = Number(headers[":status"])));
+    stream.on("error", () => (outcome ??= "reset"));
+    stream.on("close", () => (outcome ??= "reset"));
+    stream.on("wantTrailers", () => stream.sendTrailers(trailers ?? {}));
+    stream.resume();
+    if (body !== undefined) stream.end(body);
+  } catch (error) {
+    // A client library that refuses to send it leaves nothing to test.
+    throw new Error("The client refuses to send this", { cause: error });
+  }
+  return waitFor(() => outcome, { what: () => "an answer" });
+}
+
+const targets = (): string[] => origin.requests.map(({ target }) => target);
+
+test("a plain request passes, with :authority as its Host and cookie crumbs joined", async () => {
+  assert.equal(await send([["cookie", "a=1"], ["cookie", "b=2"]]), 200);
+  const headers = new Map(origin.requests[0]?.headers);
+  assert.equal(headers.get("host"), "a.example");
+  assert.equal(headers.get("cookie"), "a=1; b=2");
+  assert.equal(headers.get("x-forwarded-proto"), "https");
+});
+
+for (const [name, pairs] of [
+  ["Host that differs from :authority", [["host", "b.example"]]],
+  ["path with a space", [[":path", "/open /x"]]],
+  ["path with dot segments", [[":path", "/open/../private"]]],
+  ["path without a slash", [[":path", "open"]]],
+  ["absolute path form", [[":path", "https://a.example/open"]]],
+  ["authority with userinfo", [[":authority", "u@a.example"]]],
+  ["authority with a space", [[":authority", "a.example b"]]],
+  ["header name in capitals", [["X-UPPER", "1"]]],
+  ["Content-Length that is no number", [["content-length", "1x"]]],
+] as [string, [string, string][]][]) {
+  test(`${name} never reaches the upstream`, async () => {
+    const outcome = await send(pairs);
+    assert.ok(outcome === 400 || outcome === "reset" || (name === "header name in capitals" && outcome === 200), String(outcome));
+    assert.deepEqual(targets(), outcome === 200 ? ["/open"] : []);
+    assert.deepEqual(origin.malformed, []);
+  });
+}
+
+test("a method that is no token is refused", async () => {
+  const outcome = await send([[":method", "GET /private HTTP/1.1\r\nX: y"]]);
+  assert.ok(outcome === 400 || outcome === "reset");
+  assert.deepEqual(targets(), []);
+});
+
+test("a body shorter than its Content-Length is no request", async () => {
+  assert.equal(await send([["content-length", "10"]], "hello"), "reset");
+  assert.deepEqual(targets(), []);
+});
+
+test("a body longer than its Content-Length is no second request", async () => {
+  assert.equal(await send([["content-length", "5"]], "helloGET /private HTTP/1.1\r\nHost: a\r\n\r\n"), "reset");
+  assert.ok(targets().length <= 1 && !targets().includes("/private"));
+  assert.deepEqual(origin.malformed, []);
+});
+
+test("a body with a request in it is a body", async () => {
+  const smuggled = "0\r\n\r\nGET /private HTTP/1.1\r\nHost: a\r\n\r\n";
+  assert.equal(await send([], smuggled), 200);
+  assert.deepEqual(targets(), ["/open"]);
+  assert.equal(origin.requests[0]?.body, smuggled);
+});
+
+test("trailers cannot forge", async () => {
+  assert.equal(await send([], "hi", { "x-forwarded-for": "6.6.6.6", "x-checksum": "1" }), 200);
+  assert.equal(origin.requests[0]?.trailers.toLowerCase(), "x-checksum: 1\r\n");
+});
+
+test("the token is asked for, and stays here", async () => {
+  assert.equal(await send([[":path", "/private"]]), 401);
+  assert.equal(await send([[":path", "/private"], ["authorization", `Bearer ${TOKEN}`]]), 200);
+  assert.ok(!JSON.stringify(origin.requests).includes(TOKEN));
+});
+
+test("CONNECT is refused", async () => {
+  const stream = session.request({ ":method": "CONNECT", ":authority": "a.example:80" });
+  let status = 0;
+  stream.on("response", (headers) => (status = Number(headers[":status"])));
+  stream.on("error", () => (status = -1));
+  await waitFor(() => status !== 0);
+  assert.ok(status === 405 || status === 501 || status === -1, String(status));
+  assert.deepEqual(targets(), []);
+});
