@@ -149,14 +149,14 @@ function answer({ account, clients }: Venue, socket: Socket, fields: string[]): 
     case "64": // end of positions
       break;
     default:
-      send(socket, 4, 2, -1, 321, `The stand-in does not know message ${Number(fields[0])}`);
+      sendNotice(socket, 321, `The stand-in does not know message ${Number(fields[0])}`);
   }
 }
 
 function startApi(clients: Map<number, Socket>, socket: Socket, account: string, clientId: number): void {
   if (mode === "silent") return;
   if (clients.has(clientId)) {
-    send(socket, 4, 2, -1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.");
+    sendNotice(socket, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.");
     socket.end();
     return;
   }
@@ -166,10 +166,15 @@ function startApi(clients: Map<number, Socket>, socket: Socket, account: string,
     clearInterval(timer);
     if (clients.get(clientId) === socket) clients.delete(clientId);
   });
-  if (mode === "lost") send(socket, 4, 2, -1, 1100, "Connectivity between IB and Trader Workstation has been lost.");
+  if (mode === "lost") sendNotice(socket, 1100, "Connectivity between IB and Trader Workstation has been lost.");
   send(socket, 15, 1, account);
   send(socket, 9, 1, 1);
-  send(socket, 4, 2, -1, 2104, "Market data farm connection is OK:usfarm");
+  sendNotice(socket, 2104, "Market data farm connection is OK:usfarm");
+}
+
+/** The last field, a rejected order's details, came with server version 166. */
+function sendNotice(socket: Socket, code: number, text: string): void {
+  send(socket, 4, 2, -1, code, text, "");
 }
 
 function sendTime(socket: Socket): void {

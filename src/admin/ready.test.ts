@@ -46,7 +46,11 @@ test("a refused configuration degrades only, with its first problem", () => {
   const { status, problems } = buildReadiness(refused([problem, problem, problem]));
   assert.equal(status, "degraded");
   assert.deepEqual(problems, [
-    { what: "config", name: "/etc/sidegate/sidegate.yaml", reason: "refused, the last good one serves: line 3: Unknown key 'lisen' (and 2 more problems)" },
+    {
+      what: "config",
+      name: "/etc/sidegate/sidegate.yaml",
+      reason: "refused, the last good one serves: line 3, column 1: Unknown key 'lisen' (and 2 more problems)",
+    },
   ]);
 });
 

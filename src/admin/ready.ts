@@ -31,7 +31,8 @@ export function buildReadiness(status: GatewayStatus): Readiness {
 function describeProblems(problems: readonly StatusProblem[]): string {
   const [first] = problems;
   if (first === undefined) return "refused";
-  const place = first.line === undefined || first.line === 0 ? "" : `line ${first.line}: `;
+  const column = first.column === undefined ? "" : `, column ${first.column}`;
+  const place = first.line === undefined || first.line === 0 ? "" : `line ${first.line}${column}: `;
   const more = problems.length - 1;
   return `refused, the last good one serves: ${place}${first.message}${more > 0 ? ` (and ${more} more ${more === 1 ? "problem" : "problems"})` : ""}`;
 }

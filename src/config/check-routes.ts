@@ -1,4 +1,5 @@
 // Checks routes: what they refer to, what they match, and headers that are not theirs to set.
+import { parseDialAddress } from "../lib/address.ts";
 import { nearest } from "../lib/nearest.ts";
 import type { CheckContext } from "./check-context.ts";
 import { farAway, upstreamKind } from "./check-upstreams.ts";
@@ -157,6 +158,11 @@ function checkHeaders(check: CheckContext, path: Path, route: Route): void {
     name.toLowerCase() === "authorization" ? "is a credential; 'auth' says who may come in" : name.toLowerCase() === "host" ? "is matched by 'host'" : null,
   );
   checkNames(check, [...path, "set_headers"], route.set_headers, (name) => whyNot(name, "request"));
+  for (const [name, value] of Object.entries(route.set_headers ?? {})) {
+    const at = [...path, "set_headers", name];
+    const isHost = typeof value !== "string" || parseDialAddress(/:\d+$/.test(value) ? value : `${value}:80`)?.kind === "tcp";
+    if (name.toLowerCase() === "host" && !isHost && check.isSound(at)) check.report(at, "Header 'Host' must be a host name or address, with a port if need be");
+  }
   checkRemoved(check, [...path, "remove_headers"], route.remove_headers, route.set_headers, (name) =>
     name.toLowerCase() === "host" ? "is needed by every request" : whyNot(name, "request"),
   );

@@ -3,8 +3,8 @@ import { LineCounter, type Node, type YAMLError, type YAMLMap, isAlias, isMap, i
 import { ConfigDocument, type Range, rangeOf } from "./document.ts";
 import { type Path, type Problem, quote } from "./problem.ts";
 
-// A file of 1 MiB cannot hold more values itself; aliases could multiply them without end.
-const MAX_ALIASED_VALUES = 100_000;
+// More than 10,000 routes have; aliases could multiply values without end.
+const MAX_VALUES = 100_000;
 const MAX_DEPTH = 100;
 
 const SENTENCES: Partial<Record<YAMLError["code"], string>> = {
@@ -90,7 +90,6 @@ class ValueReader {
   exhausted = false;
   readonly #document: ConfigDocument;
   readonly #anchors = new Map<string, { readonly node: Node; value?: unknown; count?: number }>();
-  #aliased = 0;
   #count = 0;
 
   constructor(document: ConfigDocument) {
@@ -98,8 +97,10 @@ class ValueReader {
   }
 
   value(node: unknown, path: Path): unknown {
+    if (this.exhausted) return null;
     this.#count += 1;
     if (isAlias(node)) return this.#alias(node, path);
+    if (this.#count > MAX_VALUES) return this.#exhaust(node, path, `The file holds more than ${MAX_VALUES} values up to here`);
     const { tag, anchor } = node as { tag?: string; anchor?: string };
     if (tag !== undefined) {
       this.#refuse(node, path, `Tags such as ${quote(tag.replace("tag:yaml.org,2002:", "!!"))} are not part of the language`);
@@ -153,8 +154,7 @@ class ValueReader {
     if (anchored.count === undefined) return this.#exhaust(node, path, "An alias cannot stand inside its own anchor");
     this.#document.alias(node, anchored.node);
     this.#count += anchored.count;
-    this.#aliased += anchored.count;
-    if (this.#aliased > MAX_ALIASED_VALUES) return this.#exhaust(node, path, `The aliases up to here multiply to more than ${MAX_ALIASED_VALUES} values`);
+    if (this.#count > MAX_VALUES) return this.#exhaust(node, path, `The file holds more than ${MAX_VALUES} values up to here, because aliases multiply them`);
     return anchored.value;
   }
 
@@ -162,10 +162,10 @@ class ValueReader {
     this.problems.push(this.#document.problemAt(rangeOf(node) ?? [0, 1], message, path));
   }
 
-  /** For what makes every further value doubtful: said once. */
+  /** For what makes every further value doubtful. */
   #exhaust(node: unknown, path: Path, message: string): null {
-    if (!this.exhausted) this.#refuse(node, path, message);
     this.exhausted = true;
+    this.#refuse(node, path, message);
     return null;
   }
 }

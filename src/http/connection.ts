@@ -1,7 +1,6 @@
 // What is known of a client's connection, kept from one of its requests to the next.
 import type { IncomingMessage } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
-import type { TLSSocket } from "node:tls";
 import { authenticate, type Authentication, type TokenIndex } from "../identity/authenticate.ts";
 import { plainIp } from "../lib/address.ts";
 
@@ -20,7 +19,7 @@ export class ClientConnection {
 
   constructor(socket: IncomingMessage["socket"]) {
     this.peer = plainIp(socket.remoteAddress ?? "");
-    this.secure = (socket as TLSSocket).encrypted === true;
+    this.secure = "encrypted" in socket && socket.encrypted === true;
   }
 
   /**

@@ -1,10 +1,9 @@
-// One request and its response: what the steps have found out about it, and its end in log and metrics.
+// One request and its response: what the steps have found out about it.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import { headerValue } from "../lib/header-name.ts";
 import type { Identity } from "../identity/identity.ts";
-import { writeAccessLog } from "./access-log.ts";
 import { connectionOf, type ClientConnection } from "./connection.ts";
 import type { HttpState, LiveRoute } from "./state.ts";
 
@@ -76,7 +75,8 @@ export class Exchange {
   /** Socket and first bytes of a request for an upgrade. */
   upgradeSocket: Socket | null = null;
   upgradeHead: Buffer | null = null;
-  #finished = false;
+  /** See finish.ts. */
+  finished = false;
 
   constructor(state: HttpState, req: IncomingMessage, res: ServerResponse, stream: ServerHttp2Stream | null) {
     this.state = state;
@@ -99,19 +99,5 @@ export class Exchange {
   setRoute(route: LiveRoute): void {
     this.route = route;
     route.stats.active += 1;
-  }
-
-  /** Counts and logs, once. `complete`: the client was given the whole response. */
-  finish(complete: boolean): void {
-    if (this.#finished) return;
-    this.#finished = true;
-    this.state.live.active -= 1;
-    const stats = this.route === null ? this.state.noRoute : this.route.stats;
-    if (this.route !== null) stats.active -= 1;
-    // What nginx made the usual number for a client that went away before its answer.
-    if (this.status === 0) this.status = 499;
-    const durationMs = performance.now() - this.startedMs;
-    stats.observe(this.status, durationMs, this.bytesIn, this.bytesOut);
-    if (this.state.accessLog !== null) writeAccessLog(this.state.accessLog, this, durationMs, complete);
   }
 }

@@ -118,7 +118,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     // 100 is answered by ourselves; RFC 9110, 15.2: the others pass, but not to HTTP/1.0.
     const { req, res } = this.#x;
     if (status === 100 || (this.#x.stream === null && req.httpVersionMinor === 0)) return;
-    res.writeInformation(status, asRecord(headers));
+    this.#guard(() => res.writeInformation(status, asRecord(headers)));
   }
 
   onHead(status: number, reason: string, headers: string[]): void {
@@ -126,8 +126,24 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     this.#moved = true;
     const x = this.#x;
     const rewritten = rewriteResponse(x, this.#route, headers);
-    sendHead(x, status, reason, rewritten);
     this.#headHeld = true;
+    this.#guard(() => sendHead(x, status, reason, rewritten));
+  }
+
+  /** Node.js refuses some heads that are well-formed otherwise (two Content-Type over HTTP/2): that ends the request, not the process. */
+  #guard(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#giveUp(
+        new HttpCallError(
+          "ERR_UPSTREAM_PROTOCOL",
+          `bad response (${error instanceof Error ? error.message : "unknown"}) at ${this.#target?.plan.url ?? ""}`,
+          "begun",
+          error,
+        ),
+      );
+    }
   }
 
   onFlush(): void {
@@ -138,6 +154,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
 
   onData(chunk: Buffer, last: boolean): void {
     const x = this.#x;
+    if (this.#done) return;
     this.#moved = true;
     x.bytesOut += chunk.length;
     if (x.method === "HEAD") return;
@@ -171,7 +188,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     const x = this.#x;
     if (!x.ended) {
       x.ended = true;
-      if (trailers.length > 0 && (x.stream !== null || x.res.chunkedEncoding)) x.res.addTrailers(asRecord(trailers));
+      if (trailers.length > 0 && (x.stream !== null || x.res.chunkedEncoding)) this.#guard(() => x.res.addTrailers(asRecord(trailers)));
       x.res.end();
     }
     if (!this.#requestEnded) discardRequest(x);
@@ -207,7 +224,13 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     if (error.progress === "nothing") return !this.#reading;
     // RFC 9112, 9.3.1: on a connection that was found closed, requests without side effects may be sent again.
     const { method, body, upgrade } = this.#request;
-    return error.progress === "maybe" && this.#staleRetries < MAX_STALE_RETRIES && body === "none" && upgrade === null && (method === "GET" || method === "HEAD" || method === "OPTIONS");
+    return (
+      error.progress === "maybe" &&
+      this.#staleRetries < MAX_STALE_RETRIES &&
+      body === "none" &&
+      upgrade === null &&
+      (method === "GET" || method === "HEAD" || method === "OPTIONS")
+    );
   }
 
   #fail(error: unknown): void {

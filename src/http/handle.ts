@@ -8,6 +8,7 @@ import { admitAddress, identifyClient } from "./client-address.ts";
 import { preflightAnswer } from "./cors.ts";
 import { Exchange } from "./exchange.ts";
 import { findRoute } from "./find-route.ts";
+import { finish } from "./finish.ts";
 import { forward } from "./forward.ts";
 import { readHead } from "./read-head.ts";
 import { rescue } from "./rescue.ts";
@@ -87,7 +88,7 @@ function onClose(this: ServerResponse): void {
   if (x === undefined) return;
   const complete = x.ended && (x.stream === null ? x.res.writableFinished : x.stream.rstCode === 0);
   x.onClose?.clientGone();
-  x.finish(complete);
+  finish(x, complete);
 }
 
 function ignore(): void {}

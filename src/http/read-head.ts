@@ -10,7 +10,8 @@ import { RequestError } from "./request-error.ts";
 /** @throws {RequestError} 400, 417, 431, 501, 505: what is wrong, in words that name no value of a header */
 export function readHead(x: Exchange): void {
   // The parser takes any version that looks like one.
-  if (x.stream === null && x.req.httpVersion !== "1.1" && x.req.httpVersion !== "1.0") throw new RequestError(505, "ERR_VERSION", "The version of HTTP is not supported");
+  if (x.stream === null && x.req.httpVersion !== "1.1" && x.req.httpVersion !== "1.0")
+    throw new RequestError(505, "ERR_VERSION", "The version of HTTP is not supported");
   // The HTTP/1 parser knows its methods; over HTTP/2 any text may come, and would stand at the front of an HTTP/1.1 request.
   if (x.stream !== null && !/^[A-Z][A-Z-]{0,31}$/.test(x.method)) throw bad("Method is not allowed");
   readHeaders(x);
@@ -105,7 +106,8 @@ function readHeaders(x: Exchange): void {
     }
     if (x.stream !== null && FORBIDDEN_VALUE.test(value)) throw bad("Header value has a control character");
   }
-  if (transferEncoding !== null && (contentLength !== null || x.req.httpVersionMinor === 0)) throw bad("Transfer-Encoding beside Content-Length or in HTTP/1.0");
+  if (transferEncoding !== null && (contentLength !== null || x.req.httpVersionMinor === 0))
+    throw bad("Transfer-Encoding beside Content-Length or in HTTP/1.0");
   if (x.stream === null) {
     x.body = transferEncoding !== null ? "chunked" : contentLength !== null && Number(contentLength) > 0 ? "length" : "none";
     if (connection !== null) readConnection(x, connection, upgrade);

@@ -1,6 +1,7 @@
 // The only place where an error becomes a response.
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { plainIp } from "../lib/address.ts";
 import { GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
 import { addCors } from "./cors.ts";
@@ -46,10 +47,15 @@ function answerFor(x: Exchange, error: unknown): RequestError {
   if (error instanceof HttpCallError) {
     const timedOut = error.code === "ERR_UPSTREAM_TIMEOUT";
     const verb = error.progress === "nothing" ? "Cannot connect to" : "No valid response from";
-    return new RequestError(timedOut ? 504 : error.code === "ERR_UPSTREAM_STOPPED" ? 503 : 502, error.code, timedOut ? "The upstream took too long" : "The upstream is not available", {
-      detail: `${verb} upstream '${name}': ${error.message}`,
-      cause: error,
-    });
+    return new RequestError(
+      timedOut ? 504 : error.code === "ERR_UPSTREAM_STOPPED" ? 503 : 502,
+      error.code,
+      timedOut ? "The upstream took too long" : "The upstream is not available",
+      {
+        detail: `${verb} upstream '${name}': ${error.message}`,
+        cause: error,
+      },
+    );
   }
   if (error instanceof GatewayError) return new RequestError(500, error.code, "Internal error", { detail: error.detail ?? error.message, cause: error });
   return new RequestError(500, "ERR_INTERNAL", "Internal error", { detail: error instanceof Error ? error.message : String(error), cause: error });
@@ -74,6 +80,6 @@ export function answerParserError(state: HttpState, error: Error, socket: Socket
   socket.destroySoon();
   state.noRoute.observe(status, 0, 0, body.length);
   state.accessLog?.write(
-    `{"time":"${new Date().toISOString()}","listener":${state.nameJson},"client":"${socket.remoteAddress ?? ""}","status":${status},"request_id":"${requestId}","error":${JSON.stringify(`ERR_BAD_REQUEST: ${message} (${code})`)}}`,
+    `{"time":"${new Date().toISOString()}","listener":${state.nameJson},"client":"${plainIp(socket.remoteAddress ?? "")}","status":${status},"request_id":"${requestId}","error":${JSON.stringify(`ERR_BAD_REQUEST: ${message} (${code})`)}}`,
   );
 }

@@ -23,17 +23,17 @@ export function rewriteRequest(x: Exchange, route: LiveRoute, permit: Permit): H
     const known = headerName(name);
     if (known === null) continue;
     switch (known.kind) {
-      case HEADER.other:
-        if (x.connectionOptions?.includes(known.lower) !== true) headers.push(name, value);
-        break;
       case HEADER.contentLength:
+        headers.push(name, value);
+        break;
+      case HEADER.other:
       case HEADER.origin:
       case HEADER.accept:
       case HEADER.userAgent:
       case HEADER.trailer:
       case HEADER.date:
       case HEADER.location:
-        headers.push(name, value);
+        if (x.connectionOptions === null || !x.connectionOptions.includes(known.lower)) headers.push(name, value);
         break;
       case HEADER.cookie:
         // HTTP/2 may split it into crumbs (RFC 9113, 8.2.3).

@@ -34,6 +34,7 @@ function restorePrefix(x: Exchange, headers: string[], prefix: string): void {
     const location = headers[i + 1] ?? "";
     const own = /^https?:\/\/([^/?#]*)(\/.*)?$/i.exec(location);
     if (location.startsWith("/") && !location.startsWith("//")) headers[i + 1] = base + location;
-    else if (own?.[1]?.toLowerCase() === x.hostHeader.toLowerCase() && own[2] !== undefined) headers[i + 1] = `${location.slice(0, location.length - own[2].length)}${base}${own[2]}`;
+    else if (own?.[1]?.toLowerCase() === x.hostHeader.toLowerCase() && own[2] !== undefined)
+      headers[i + 1] = `${location.slice(0, location.length - own[2].length)}${base}${own[2]}`;
   }
 }

@@ -5,6 +5,7 @@ import { listMembers } from "../lib/header-name.ts";
 import { startTicking, stopTicking, type Ticking } from "../lib/ticker.ts";
 import type { Target } from "../upstreams/upstream.ts";
 import type { Exchange, OnClose } from "./exchange.ts";
+import { finish } from "./finish.ts";
 import { rewriteResponse } from "./rewrite-response.ts";
 import type { LiveRoute } from "./state.ts";
 
@@ -14,7 +15,8 @@ import type { LiveRoute } from "./state.ts";
  */
 export function wantsUpgrade(req: IncomingMessage): boolean {
   const { upgrade } = req.headers;
-  if (upgrade === undefined || req.method !== "GET" || req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0) return false;
+  if (upgrade === undefined || req.method !== "GET" || req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0)
+    return false;
   return !listMembers(upgrade).some((protocol) => protocol === "h2c" || protocol.startsWith("tls/"));
 }
 
@@ -25,7 +27,8 @@ export function relayUpgrade(x: Exchange, route: LiveRoute, upgraded: Upgraded):
   const client = x.upgradeSocket;
   if (client === null || client.destroyed) {
     upgraded.socket.destroy();
-    x.finish(false);
+    upgraded.target.active -= 1;
+    finish(x, false);
     return;
   }
   x.res.detachSocket(client);
@@ -34,7 +37,6 @@ export function relayUpgrade(x: Exchange, route: LiveRoute, upgraded: Upgraded):
   const headers = rewriteResponse(x, route, upgraded.headers);
   for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   client.write(`${head}\r\n`, "latin1");
-  upgraded.target.active += 1;
   new Relay(x, client, upgraded, route.upstream.upstream.plan.timeouts.idleMs).start();
 }
 
@@ -64,6 +66,9 @@ class Relay implements Ticking, OnClose {
     this.#join(this.#upstream, this.#client, (bytes) => (this.#x.bytesOut += bytes));
     if (upgradeHead !== null && upgradeHead.length > 0) this.#client.emit("data", upgradeHead);
     if (this.#upgraded.head.length > 0) this.#upstream.emit("data", this.#upgraded.head);
+    // Both were paused when they were handed over; after the first bytes, which may have asked to wait.
+    if (!this.#upstream.writableNeedDrain) this.#client.resume();
+    if (!this.#client.writableNeedDrain) this.#upstream.resume();
     if (this.#idleMs > 0) startTicking(this);
   }
 
@@ -106,6 +111,6 @@ class Relay implements Ticking, OnClose {
     this.#upgraded.target.active -= 1;
     this.#client.destroy();
     this.#upstream.destroy();
-    this.#x.finish(complete);
+    finish(this.#x, complete);
   }
 }

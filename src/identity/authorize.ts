@@ -9,7 +9,8 @@ const MADE_HERE = Symbol("permit");
 export type Permit = { readonly [MADE_HERE]: true; /** Null: the route is open to everybody. */ readonly identity: Identity | null };
 
 /** Why a request may not go on. `scopes`: what would have let this identity in. */
-export type Denial = { readonly denied: "no_credentials" | "invalid_credentials" } | { readonly denied: "insufficient_scope"; readonly scopes: readonly string[] };
+export type Denial =
+  { readonly denied: "no_credentials" | "invalid_credentials" } | { readonly denied: "insufficient_scope"; readonly scopes: readonly string[] };
 
 const OPEN: Permit = { [MADE_HERE]: true, identity: null };
 const NO_CREDENTIALS: Denial = { denied: "no_credentials" };

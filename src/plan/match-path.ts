@@ -1,7 +1,7 @@
 // The form of a path in which routes are matched, and what is refused because two programs could read it differently.
 
 // Nearly every path: no escapes, no empty segments, and no segment that begins with a dot or has parameters.
-const PLAIN = /^(?:\/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~.!$&'()*+,=:@-]*)*\/?$/;
+const PLAIN = /^(?=\/)(?:\/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~.!$&'()*+,=:@-]*)*\/?$/;
 // Visible ASCII without backslash (which URL parsers take for a slash), fragment and query marks.
 const ALLOWED = /^\/[!"$-.0-[\]-~/:-@]*$/;
 const ESCAPE = /%([0-9A-Fa-f]{2})?/g;

@@ -39,7 +39,8 @@ class HostGroup<T> {
     else {
       const text = matchPath(path.path) ?? path.path;
       push(path.kind === "exact" ? this.exact : this.prefixes, text, entry);
-      if (path.kind === "prefix" && !this.prefixLengths.includes(text.length)) this.prefixLengths = [...this.prefixLengths, text.length].sort((a, b) => a - b);
+      if (path.kind === "prefix" && !this.prefixLengths.includes(text.length))
+        this.prefixLengths = [...this.prefixLengths, text.length].toSorted((a, b) => a - b);
     }
   }
 }

@@ -98,7 +98,7 @@ class Http1Pool implements TargetPool, ConnectionOwner {
 
   #sweepIdle(): void {
     const now = performance.now();
-    for (const connection of [...this.#idle]) if (connection.idleUntil <= now) connection.destroy();
+    for (const connection of this.#idle.filter(({ idleUntil }) => idleUntil <= now)) connection.destroy();
     if (this.#idle.length > 0 || this.#sweep === null) return;
     clearInterval(this.#sweep);
     this.#sweep = null;
@@ -141,7 +141,8 @@ class Http1Pool implements TargetPool, ConnectionOwner {
     const { connectMs } = this.#upstream.plan.timeouts;
     const started = performance.now();
     const cancelDial = dial(address, { timeoutMs: connectMs, keepAliveMs: KEEP_ALIVE_PROBES_MS, ...onread }, (result) => {
-      if (result instanceof DialError) return failed(new HttpCallError(/^timed out/.test(result.reason) ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT", result.reason, "nothing", result));
+      if (result instanceof DialError)
+        return failed(new HttpCallError(/^timed out/.test(result.reason) ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT", result.reason, "nothing", result));
       if (scheme !== "https") return connected(result);
       this.#dialing.delete(cancel);
       cancel = this.#startTls(result, Math.max(1, connectMs - (performance.now() - started)), where, connected, failed);
@@ -182,7 +183,10 @@ class Http1Pool implements TargetPool, ConnectionOwner {
       secure.on("session", (session: Buffer) => (this.#tlsSession = session));
       connected(secure);
     };
-    const timer = setTimeout(() => give("ERR_UPSTREAM_TIMEOUT", `TLS handshake timed out after ${formatDuration(this.#upstream.plan.timeouts.connectMs)}`), timerMs(timeoutMs));
+    const timer = setTimeout(
+      () => give("ERR_UPSTREAM_TIMEOUT", `TLS handshake timed out after ${formatDuration(this.#upstream.plan.timeouts.connectMs)}`),
+      timerMs(timeoutMs),
+    );
     secure.once("error", onError);
     secure.once("secureConnect", onSecure);
     return () => {
@@ -201,7 +205,9 @@ export class HttpUpstream {
 
   constructor(upstream: Upstream) {
     this.upstream = upstream;
-    this.#pools = new Map(upstream.targets.map((target) => [target, target.plan.scheme === "h2c" ? new Http2Sessions(upstream, target) : new Http1Pool(upstream, target)]));
+    this.#pools = new Map(
+      upstream.targets.map((target) => [target, target.plan.scheme === "h2c" ? new Http2Sessions(upstream, target) : new Http1Pool(upstream, target)]),
+    );
   }
 
   /** Sends the request to a target; the handler hears what becomes of it. */

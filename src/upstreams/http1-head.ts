@@ -68,6 +68,8 @@ export function parseResponseHead(text: string): ResponseHead | string {
         break;
       case HEADER.hopByHop:
       case HEADER.te:
+      // Only a promise of trailers, which Node.js takes ill where none can come.
+      case HEADER.trailer:
         break;
       default:
         headers.push(name, value);
@@ -96,7 +98,9 @@ export function parseResponseHead(text: string): ResponseHead | string {
 
 /** Takes off the headers that Connection names (RFC 9110, 7.6.1), but never the one that frames the message. */
 export function withoutNamed(headers: string[], options: readonly string[]): string[] {
-  const named = new Set(options.filter((option) => option !== "close" && option !== "keep-alive" && option !== "upgrade" && option !== "content-length" && option !== "host"));
+  const named = new Set(
+    options.filter((option) => option !== "close" && option !== "keep-alive" && option !== "upgrade" && option !== "content-length" && option !== "host"),
+  );
   if (named.size === 0) return headers;
   const kept: string[] = [];
   for (let i = 0; i + 1 < headers.length; i += 2) if (!named.has(headers[i]?.toLowerCase() ?? "")) kept.push(headers[i] ?? "", headers[i + 1] ?? "");

@@ -183,7 +183,7 @@ function endToEnd(raw: string[]): string[] {
   const headers: string[] = [];
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
-    if (!name.startsWith(":")) headers.push(name, raw[i + 1] ?? "");
+    if (!name.startsWith(":") && name !== "trailer") headers.push(name, raw[i + 1] ?? "");
   }
   return headers;
 }

@@ -1,7 +1,7 @@
 // The framing of the Interactive Brokers API, as far as the relay and the health probe speak it.
 
 /** What a client sends first: `API\0`, then one frame with the versions it speaks. */
-export const API_SIGN = Buffer.from("API\0", "latin1");
+const API_SIGN = Buffer.from("API\0", "latin1");
 
 /** Longest version text that is believed: "v157..178" and, of old clients, an option such as " +PACEAPI". */
 const MAX_VERSION_BYTES = 64;

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { GenericContainer, Wait, type StartedTestContainer } from "testcontainers";
+import type { CommandResult } from "./command.ts";
 import { componentsDir } from "./require.ts";
 
 // Its helper container comes from a registry; what is started here is removed by dispose.
@@ -50,20 +51,20 @@ export async function docker(args: string[], options: { cwd?: string; env?: Reco
   return stdout;
 }
 
-/** Builds the image of the Dockerfile (about a second when nothing changed) and gives its tag. */
-export async function buildImage(): Promise<string> {
-  await build(IMAGE, "Dockerfile");
-  return IMAGE;
+const built = new Map<string, Promise<string>>();
+
+/** Builds the image of the Dockerfile, once in a process (about a second when nothing changed), and gives its tag. */
+export function buildImage(): Promise<string> {
+  return built.getOrInsertComputed(IMAGE, (tag) => build(tag, "Dockerfile"));
 }
 
 /** Builds the image of the example MCP server and gives its tag. */
-export async function buildMcpImage(): Promise<string> {
-  await build(MCP_IMAGE, "compose/mcp/Dockerfile");
-  return MCP_IMAGE;
+export function buildMcpImage(): Promise<string> {
+  return built.getOrInsertComputed(MCP_IMAGE, (tag) => build(tag, "compose/mcp/Dockerfile"));
 }
 
 // Test files run side by side in processes of their own: the lock lets the second one find the first one's layers.
-async function build(tag: string, dockerfile: string): Promise<void> {
+async function build(tag: string, dockerfile: string): Promise<string> {
   await mkdir(componentsDir, { recursive: true });
   const args = [join(componentsDir, "image.lock"), "docker", "build", "--force-rm", "--tag", tag, "--file", dockerfile, "."];
   const failure = await execute("flock", args, { cwd: REPOSITORY, timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 }).then(
@@ -71,6 +72,7 @@ async function build(tag: string, dockerfile: string): Promise<void> {
     (error: { stdout: string; stderr: string }) => `${error.stdout}\n${error.stderr}`,
   );
   if (failure !== null) throw new Error(`Cannot build the image '${tag}':\n${failure.split("\n").slice(-30).join("\n")}`);
+  return tag;
 }
 
 export type ImageRun = AsyncDisposable & {
@@ -94,8 +96,19 @@ export type ImageRun = AsyncDisposable & {
  * @param args.yaml the whole sidegate.yaml
  * @param args.ports ports of the container to publish on free ports of the host
  * @param args.files further files in /etc/sidegate, by name
+ * @param args.mounts further directories of the host, read-only, by their place in the container
+ * @param args.tmpfs further file systems in memory, with their mount options
+ * @param args.memoryBytes limit of the container's memory
  */
-export async function startImage(args: { yaml: string; ports: number[]; env?: Record<string, string>; files?: Record<string, string> }): Promise<ImageRun> {
+export async function startImage(args: {
+  yaml: string;
+  ports: number[];
+  env?: Record<string, string>;
+  files?: Record<string, string>;
+  mounts?: Record<string, string>;
+  tmpfs?: Record<string, string>;
+  memoryBytes?: number;
+}): Promise<ImageRun> {
   const image = await buildImage();
   const dir = await mkdtemp(join(tmpdir(), "sidegate-image-"));
   const save = async (yaml: string): Promise<void> => {
@@ -108,10 +121,11 @@ export async function startImage(args: { yaml: string; ports: number[]; env?: Re
 
   let output = "";
   let container: StartedTestContainer;
+  const mounts = Object.entries({ ...args.mounts, "/etc/sidegate": dir });
   try {
-    container = await new HardenedContainer(image)
-      .withBindMounts([{ source: dir, target: "/etc/sidegate", mode: "ro" }])
-      .withTmpFs({ "/tmp": "", "/var/lib/sidegate": "uid=65532,gid=65532,mode=700" })
+    container = await new HardenedContainer(image, args.memoryBytes)
+      .withBindMounts(mounts.map(([target, source]) => ({ source, target, mode: "ro" })))
+      .withTmpFs({ "/tmp": "", "/var/lib/sidegate": "uid=65532,gid=65532,mode=700", ...args.tmpfs })
       .withEnvironment(args.env ?? {})
       .withExposedPorts(...args.ports)
       .withLogConsumer((stream) => stream.on("data", (chunk: Buffer | string) => (output += chunk.toString())))
@@ -133,7 +147,7 @@ export async function startImage(args: { yaml: string; ports: number[]; env?: Re
       const { stdout, stderr } = await execute("docker", ["logs", id], { maxBuffer: 64 * 1024 * 1024 });
       return stdout + stderr;
     },
-    exec: (...command) => container.exec(["node", "/app/src/main.ts", ...command]),
+    exec: (...command) => container.exec(["sidegate", ...command]),
     stop: async () => {
       await docker(["stop", id]);
       return Number(await docker(["inspect", "--format", "{{.State.ExitCode}}", id]));
@@ -147,13 +161,40 @@ export async function startImage(args: { yaml: string; ports: number[]; env?: Re
 
 // What testcontainers has no method for. The image's own health check, asked more often.
 class HardenedContainer extends GenericContainer {
-  constructor(image: string) {
+  constructor(image: string, memoryBytes = 0) {
     super(image);
     this.createOpts.Healthcheck = { Interval: 1_000_000_000 };
+    // Without swap: what does not fit is killed.
+    if (memoryBytes > 0) Object.assign(this.hostConfig, { Memory: memoryBytes, MemorySwap: memoryBytes });
     this.hostConfig.ReadonlyRootfs = true;
     this.hostConfig.CapDrop = ["ALL"];
     this.hostConfig.SecurityOpt = ["no-new-privileges:true"];
   }
+}
+
+/** Runs the image to its end, as hardened as `startImage`: for starts that fail. `flags` are further ones of `docker run`. */
+export async function runImage(flags: string[], ...command: string[]): Promise<CommandResult> {
+  const image = await buildImage();
+  const args = ["run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", ...flags, image, ...command];
+  return execute("docker", args, { timeout: COMMAND_TIMEOUT_MS }).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    ({ code, stdout, stderr }: CommandResult) => ({ code, stdout, stderr }),
+  );
+}
+
+/** Runs a script of Node.js in the network of a container, as a service beside its sidecar. */
+export async function startNeighbour(containerId: string, script: string): Promise<AsyncDisposable> {
+  const id = (await docker(["run", "--detach", "--network", `container:${containerId}`, "--entrypoint", "node", await buildImage(), "--eval", script])).trim();
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await docker(["rm", "--force", "--volumes", id]);
+    },
+  };
+}
+
+/** What HEALTHCHECK found: `docker inspect` .State.Health, whose log ends with the newest check. */
+export async function healthOf(containerId: string): Promise<{ Status: string; Log: { ExitCode: number; Output: string }[] }> {
+  return JSON.parse(await docker(["inspect", "--format", "{{json .State.Health}}", containerId])) as Awaited<ReturnType<typeof healthOf>>;
 }
 
 export type ComposeProject = AsyncDisposable & {
@@ -161,6 +202,8 @@ export type ComposeProject = AsyncDisposable & {
   readonly dir: string;
   /** Runs `docker compose ...args` for the project and gives its standard output. */
   compose(...args: string[]): Promise<string>;
+  /** Id of the container of a service. */
+  id(service: string): Promise<string>;
   /** Host port of a published port of a service. */
   port(service: string, containerPort: number): Promise<number>;
   /** Standard output and error of all services so far, or of one. */
@@ -214,6 +257,7 @@ export async function startCompose(folder: "mcp" | "ib-gateway", args: { env?: R
     compose,
     logs,
     save,
+    id: async (service) => (await compose("ps", "--all", "--quiet", service)).trim(),
     port: async (service, containerPort) => {
       const address = await compose("port", service, String(containerPort));
       return Number(address.trim().slice(address.lastIndexOf(":") + 1));

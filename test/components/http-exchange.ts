@@ -43,11 +43,14 @@ export function openExchange(
     return { send: stream, head: head.promise, informational, trailers: () => trailers, abort: () => stream.close(8) };
   }
   const tls = options.tls !== false;
-  const request = (tls ? httpsRequest : httpRequest)({ host: "127.0.0.1", port, path, method, headers, agent: false, ...(tls ? { ca: certificate().cert, servername: "localhost" } : {}) }, (response) => {
-    response.on("end", () => (trailers = response.trailers));
-    response.on("error", () => {});
-    head.resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response });
-  });
+  const request = (tls ? httpsRequest : httpRequest)(
+    { host: "127.0.0.1", port, path, method, headers, agent: false, ...(tls ? { ca: certificate().cert, servername: "localhost" } : {}) },
+    (response) => {
+      response.on("end", () => (trailers = response.trailers));
+      response.on("error", () => {});
+      head.resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response });
+    },
+  );
   request.on("information", ({ statusCode, headers: fields }) => informational.push({ status: statusCode, headers: fields }));
   request.on("error", head.reject);
   if (!body) request.end();

@@ -98,7 +98,9 @@ export function certificate(): { cert: string; key: string } {
   if (pem !== null) return pem;
   const dir = mkdtempSync(join(tmpdir(), "sidegate-cert-"));
   const args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
-  execFileSync("openssl", [...args, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", join(dir, "k"), "-out", join(dir, "c")], { stdio: "ignore" });
+  execFileSync("openssl", [...args, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", join(dir, "k"), "-out", join(dir, "c")], {
+    stdio: "ignore",
+  });
   pem = { cert: readFileSync(join(dir, "c"), "utf8"), key: readFileSync(join(dir, "k"), "utf8") };
   rmSync(dir, { recursive: true });
   return pem;

@@ -39,8 +39,11 @@ async function listening(server: Server, scheme: string): Promise<Origin> {
 }
 
 /** An HTTP/1.1 origin. `upgrade` gets requests for an upgrade. */
-export function startOrigin(handler: RequestListener, upgrade?: (req: IncomingMessage, socket: Socket, head: Buffer) => void): Promise<Origin> {
-  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, handler);
+export function startOrigin(
+  handler: (req: IncomingMessage, res: ServerResponse) => void | Promise<void>,
+  upgrade?: (req: IncomingMessage, socket: Socket, head: Buffer) => void,
+): Promise<Origin> {
+  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, (req, res) => void handler(req, res));
   if (upgrade !== undefined) server.on("upgrade", (req, socket, head) => upgrade(req, socket as Socket, head));
   return listening(server, "http");
 }
@@ -50,10 +53,10 @@ export function startHttpsOrigin(pem: { cert: string; key: string }, handler: Re
 }
 
 /** An HTTP/2 origin without TLS. */
-export function startH2cOrigin(handler: (req: Http2ServerRequest, res: Http2ServerResponse) => void): Promise<Origin> {
-  const server = createHttp2Server(handler);
+export function startH2cOrigin(handler: (req: Http2ServerRequest, res: Http2ServerResponse) => void | Promise<void>): Promise<Origin> {
+  const server = createHttp2Server((req, res) => void handler(req, res));
   server.on("sessionError", () => {});
-  return listening(server as unknown as Server, "h2c");
+  return listening(server, "h2c");
 }
 
 /** An origin that is told of each connection and says what it wants on it. */
@@ -61,7 +64,13 @@ export function startRawOrigin(onConnection: (socket: Socket) => void): Promise<
   return listening(createNetServer(onConnection), "http");
 }
 
-export type RecordedRequest = { readonly method: string; readonly target: string; readonly headers: [string, string][]; readonly body: string; readonly trailers: string };
+export type RecordedRequest = {
+  readonly method: string;
+  readonly target: string;
+  readonly headers: [string, string][];
+  readonly body: string;
+  readonly trailers: string;
+};
 
 export type RecordingOrigin = Origin & {
   /** Whole requests, in the order in which they came. */
@@ -173,5 +182,3 @@ export async function bodyOf(req: IncomingMessage): Promise<string> {
   for await (const chunk of req) body += String(chunk);
   return body;
 }
-
-export type { IncomingMessage, ServerResponse };

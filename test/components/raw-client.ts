@@ -1,5 +1,5 @@
 // A client that sends bytes as they are given, for requests that no HTTP library would make.
-import { connect, type Socket } from "node:net";
+import { connect } from "node:net";
 import { waitFor } from "./wait.ts";
 
 export type RawReply = {
@@ -37,5 +37,3 @@ export async function sendRaw(port: number, pieces: readonly (string | Buffer | 
 function statusesOf(text: string): number[] {
   return [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map((match) => Number(match[1]));
 }
-
-export type { Socket };

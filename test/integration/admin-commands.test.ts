@@ -40,7 +40,7 @@ routes:
   assert.match(refused.stderr, /sidegate\.yaml:\d+:\d+: .*'upstrem'.*'upstream'[^]*\nThe last good configuration goes on\n$/);
   const degraded = await runSidegate(["health"], { env });
   assert.equal(degraded.code, 0);
-  assert.match(degraded.stdout, /^degraded: config '.*': refused, the last good one serves: line \d+: .*\n$/);
+  assert.match(degraded.stdout, /^degraded: config '.*': refused, the last good one serves: line \d+, column \d+: .*\n$/);
   assert.match((await gateway.admin("/metrics")).body, /^sidegate_config_last_reload_successful 0$/m);
 
   await gateway.save(yaml("/two"));

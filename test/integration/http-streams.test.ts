@@ -9,7 +9,7 @@ import { bodyOf, startOrigin, startRawOrigin } from "../components/origin.ts";
 import { sendRaw } from "../components/raw-client.ts";
 import { waitFor } from "../components/wait.ts";
 
-async function withOrigin(handler: (req: IncomingMessage, res: ServerResponse) => void, options: Partial<HttpGatewayOptions> = {}) {
+async function withOrigin(handler: (req: IncomingMessage, res: ServerResponse) => void | Promise<void>, options: Partial<HttpGatewayOptions> = {}) {
   const origin = await startOrigin(handler);
   const gateway = await startHttpGateway({ targets: [origin.url], tls: true, ...options });
   return {
@@ -147,7 +147,11 @@ for (const protocol of ["http/1.1", "h2"] as Protocol[]) {
       res.addTrailers({ "x-sum": "42" });
       res.end();
     });
-    const exchange = openExchange(story.gateway.port, protocol, "/", { method: "POST", headers: { te: "trailers", ...(protocol === "http/1.1" ? { trailer: "x-check" } : {}) }, body: true });
+    const exchange = openExchange(story.gateway.port, protocol, "/", {
+      method: "POST",
+      headers: { te: "trailers", ...(protocol === "http/1.1" ? { trailer: "x-check" } : {}) },
+      body: true,
+    });
     if (protocol === "http/1.1") {
       const request = exchange.send as unknown as { addTrailers(fields: Record<string, string>): void };
       request.addTrailers({ "x-check": "7" });
@@ -173,9 +177,8 @@ for (const protocol of ["http/1.1", "h2"] as Protocol[]) {
         });
       });
       await using gateway = await startHttpGateway({ targets: [origin.url], tls: true });
-      const { body, status } = await openExchange(gateway.port, protocol, "/").head;
-      assert.equal(status, 200);
-      await assert.rejects(textOf(body));
+      // What came in one piece with its head may break off before the head was on its way.
+      await assert.rejects(openExchange(gateway.port, protocol, "/").head.then(({ body }) => textOf(body)));
       await waitFor(() => gateway.accessLog.length === 1);
       assert.match(String(gateway.accessLog[0]?.["error"]), /^ERR_UPSTREAM_(CLOSED|PROTOCOL)/);
     });
@@ -248,7 +251,10 @@ test("100 Continue is sent after the request was admitted, and not before", asyn
       received = await bodyOf(req);
       res.end(String(req.headers.expect));
     },
-    { tls: false, routes: [{ path: { kind: "exact", path: "/open" } }, { path: { kind: "exact", path: "/private" }, auth: [{ kind: "token", names: null, scopes: [] }] }] },
+    {
+      tls: false,
+      routes: [{ path: { kind: "exact", path: "/open" } }, { path: { kind: "exact", path: "/private" }, auth: [{ kind: "token", names: null, scopes: [] }] }],
+    },
   );
   const head = (path: string): string => `POST ${path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
   const refused = await sendRaw(story.gateway.port, [head("/private")], 1);

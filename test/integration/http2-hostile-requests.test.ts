@@ -1,6 +1,7 @@
 // Malicious requests over HTTP/2: what its framing allows and HTTP/1.1 behind it would misread.
 import assert from "node:assert/strict";
 import { connect, type ClientHttp2Session } from "node:http2";
+import { connect as connectTls } from "node:tls";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { certificate, startHttpGateway, TOKEN, type HttpGateway } from "../components/http-gateway.ts";
 import { startRecordingOrigin, type RecordingOrigin } from "../components/origin.ts";
@@ -59,7 +60,13 @@ async function send(pairs: [string, string][], body?: string, trailers?: Record<
 const targets = (): string[] => origin.requests.map(({ target }) => target);
 
 test("a plain request passes, with :authority as its Host and cookie crumbs joined", async () => {
-  assert.equal(await send([["cookie", "a=1"], ["cookie", "b=2"]]), 200);
+  assert.equal(
+    await send([
+      ["cookie", "a=1"],
+      ["cookie", "b=2"],
+    ]),
+    200,
+  );
   const headers = new Map(origin.requests[0]?.headers);
   assert.equal(headers.get("host"), "a.example");
   assert.equal(headers.get("cookie"), "a=1; b=2");
@@ -116,7 +123,13 @@ test("trailers cannot forge", async () => {
 
 test("the token is asked for, and stays here", async () => {
   assert.equal(await send([[":path", "/private"]]), 401);
-  assert.equal(await send([[":path", "/private"], ["authorization", `Bearer ${TOKEN}`]]), 200);
+  assert.equal(
+    await send([
+      [":path", "/private"],
+      ["authorization", `Bearer ${TOKEN}`],
+    ]),
+    200,
+  );
   assert.ok(!JSON.stringify(origin.requests).includes(TOKEN));
 });
 
@@ -129,3 +142,69 @@ test("CONNECT is refused", async () => {
   assert.ok(status === 405 || status === 501 || status === -1, String(status));
   assert.deepEqual(targets(), []);
 });
+
+/** A frame as RFC 9113, 4.1 has it. */
+function frame(type: number, flags: number, streamId: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(streamId, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** Literal fields without indexing and without Huffman coding (RFC 7541, 6.2.2): any bytes can be sent so. */
+function literal(fields: readonly (readonly [string, string])[]): Buffer {
+  const text = (value: string): Buffer => Buffer.concat([Buffer.from([value.length]), Buffer.from(value, "latin1")]);
+  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), text(name), text(value)]));
+}
+
+const PSEUDO = [
+  [":method", "GET"],
+  [":scheme", "https"],
+  [":authority", "a.example"],
+  [":path", "/open"],
+] as const;
+
+for (const [name, fields] of [
+  ["CRLF in a value", [...PSEUDO, ["x-a", "b\r\nX-Real-IP: 6.6.6.6"]]],
+  ["LF in a value", [...PSEUDO, ["x-a", "b\nX-Real-IP: 6.6.6.6"]]],
+  ["NUL in a value", [...PSEUDO, ["x-a", "b\0c"]]],
+  ["CRLF in a name", [...PSEUDO, ["x-a: b\r\nx-real-ip", "6.6.6.6"]]],
+  ["a colon in a name", [...PSEUDO, ["x-a:", "b"]]],
+  ["CRLF in the path", [...PSEUDO.slice(0, 3), [":path", "/open HTTP/1.1\r\nX-Real-IP: 6.6.6.6\r\n\r\nGET /private"]]],
+  ["CRLF in the method", [[":method", "GET /private HTTP/1.1\r\nHost: a\r\n\r\nGET"], ...PSEUDO.slice(1)]],
+  ["CRLF in the authority", [...PSEUDO.slice(0, 2), [":authority", "a.example\r\nX-Real-IP: 6.6.6.6"], [":path", "/open"]]],
+  ["transfer-encoding", [...PSEUDO, ["transfer-encoding", "chunked"]]],
+  ["connection", [...PSEUDO, ["connection", "x-forwarded-for"]]],
+  ["upgrade", [...PSEUDO, ["upgrade", "websocket"]]],
+  ["two paths", [...PSEUDO, [":path", "/private"]]],
+  ["a pseudo-header behind the others", [...PSEUDO.slice(0, 3), ["x-a", "b"], [":path", "/open"]]],
+  ["no path", PSEUDO.slice(0, 3)],
+  ["an unknown pseudo-header", [...PSEUDO, [":protocol", "websocket"]]],
+  ["two Content-Length", [...PSEUDO, ["content-length", "0"], ["content-length", "5"]]],
+] as [string, [string, string][]][]) {
+  test(`raw frames: ${name} is refused, or passes without its poison`, async () => {
+    const socket = connectTls({ port: gateway.port, host: "127.0.0.1", servername: "localhost", ca: certificate().cert, ALPNProtocols: ["h2"] });
+    let answered = false;
+    socket.on("error", () => (answered = true));
+    socket.on("close", () => (answered = true));
+    let received = Buffer.alloc(0);
+    socket.on("data", (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk]);
+      // HEADERS, RST_STREAM or GOAWAY: the request was judged.
+      while (received.length >= 9 && received.length >= 9 + received.readUIntBE(0, 3)) {
+        if ([1, 3, 7].includes(received.readUInt8(3))) answered = true;
+        received = received.subarray(9 + received.readUIntBE(0, 3));
+      }
+    });
+    socket.write(Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, Buffer.alloc(0)), frame(1, 0x5, 1, literal(fields))]));
+    await waitFor(() => answered, { what: () => "an answer" });
+    socket.destroy();
+    assert.deepEqual(origin.malformed, []);
+    assert.equal(origin.pending(), "");
+    const seen = JSON.stringify(origin.requests);
+    for (const poison of ["6.6.6.6", "/private", "upgrade", "protocol", "b\\u0000c"]) assert.ok(!seen.includes(poison), seen);
+    for (const { headers } of origin.requests) assert.ok(headers.some(([key, value]) => key === "x-forwarded-for" && value === "127.0.0.1"));
+  });
+}

@@ -179,6 +179,59 @@ test("a reader that takes nothing holds back the sender, and no memory grows", a
   await peer.close();
 });
 
+test("a small piece that waits for the reader is not overwritten by those after it", async () => {
+  const sent: Buffer[] = [];
+  let going = true;
+  const peer = await openPeer((socket) => {
+    void (async () => {
+      while (going && sent.length < 20_000) {
+        const piece = Buffer.alloc(3_000, sent.length % 251);
+        sent.push(piece);
+        socket.write(piece);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      socket.end();
+    })();
+  });
+  const relay = await openRelay([peer.address]);
+  const { socket } = await openClient(relay);
+  // The kernel's buffers are full: from here on pieces wait in the relay itself.
+  await waitFor(() => ([...relay.live.connections][0]?.socket.writableLength ?? 0) > 30_000, { what: () => "pieces that wait" });
+  going = false;
+  const received = await readAll(socket);
+  assert.ok(received.equals(Buffer.concat(sent)), "bytes changed on the way");
+  socket.end();
+  await relay.ended(1);
+  await relay.close();
+  await peer.close();
+});
+
+test("an upstream that takes nothing holds back the client", async () => {
+  const peer = await openPeer((socket) => socket.pause());
+  const relay = await openRelay([peer.address]);
+  const { socket } = await openClient(relay);
+  const block = Buffer.alloc(MIB);
+  let taken = 0;
+  const fill = (): void => {
+    while (taken < 256 * MIB && socket.write(block, () => (taken += block.length)));
+  };
+  socket.on("drain", fill);
+  fill();
+  let last = -1;
+  while (last !== taken) {
+    last = taken;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  assert.ok(taken < 64 * MIB, `${taken} bytes were taken from the client`);
+  const held = [...relay.live.connections][0]?.bytesIn ?? 0;
+  for (const upstream of peer.sockets) upstream.resume();
+  await waitFor(() => ([...relay.live.connections][0]?.bytesIn ?? 0) > held + 8 * MIB, { what: () => "more bytes" });
+  socket.resetAndDestroy();
+  await relay.ended(1);
+  await relay.close();
+  await peer.close();
+});
+
 test("a reset of one side is a reset of the other, never a clean end", async () => {
   const upstreamErrors: string[] = [];
   const peer = await openPeer((socket) => {
