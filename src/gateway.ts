@@ -152,6 +152,8 @@ export class Gateway {
   }
 
   #refuse(result: Extract<ReloadResult, { outcome: "refused" }>): ReloadResult {
+    // The same refusal again, because the directory was looked at once more, is no news.
+    if (this.#refusal?.result.text === result.text) return result;
     this.#refusal = { at: new Date(), result };
     this.#metrics.reload(false);
     this.#log.error({ event: "reload_refused", problems: result.problems }, "Configuration refused, the last good one goes on");

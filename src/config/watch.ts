@@ -1,8 +1,8 @@
 // Watches the configuration and every file that it names. An event or a poll only says "look again": the loader decides by the bytes.
-import { type FSWatcher, watch } from "node:fs";
 import { lstat, readlink, stat } from "node:fs/promises";
 import { basename, dirname, join, parse, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { type FSWatcher, watch } from "chokidar";
 import { describeSystemError, systemErrorCode } from "../lib/errors.ts";
 
 export type WatchOptions = {
@@ -119,7 +119,7 @@ class Watch implements ConfigWatch {
   };
 
   #closeWatchers(): void {
-    for (const watcher of this.#watchers.values()) watcher.close();
+    for (const watcher of this.#watchers.values()) void watcher.close();
     this.#watchers.clear();
   }
 
@@ -164,15 +164,16 @@ class Watch implements ConfigWatch {
     const directories = new Set(Array.from(points, (point) => dirname(point)));
     for (const [directory, watcher] of this.#watchers) {
       if (directories.has(directory)) continue;
-      watcher.close();
+      void watcher.close();
       this.#watchers.delete(directory);
     }
-    for (const directory of directories) if (!this.#watchers.has(directory)) this.#open(directory);
+    await Promise.all([...directories].map((directory) => (this.#watchers.has(directory) ? undefined : this.#open(directory))));
   }
 
-  #open(directory: string): void {
+  /** Resolves when the watch stands. */
+  #open(directory: string): Promise<void> {
     const drop = (error: unknown): void => {
-      this.#watchers.get(directory)?.close();
+      void this.#watchers.get(directory)?.close();
       this.#watchers.delete(directory);
       if (this.#warned.has(directory) || systemErrorCode(error) === "ENOENT") return;
       this.#warned.add(directory);
@@ -180,20 +181,31 @@ class Watch implements ConfigWatch {
         `Cannot watch directory '${directory}': ${describeWatchError(error)}; its files are looked at every ${this.#options.pollMs / 1_000} s instead`,
       );
     };
-    try {
-      const watcher = watch(directory, { persistent: false }, (_type, name) => {
-        if (name !== null && this.#points.has(join(directory, name))) return this.#event();
-        if (name !== null && name !== basename(directory)) return;
-        // The directory itself is gone or moved: a new one of its name needs a new watcher.
-        watcher.close();
-        if (this.#watchers.get(directory) === watcher) this.#watchers.delete(directory);
-        this.#event();
-      });
-      watcher.on("error", drop);
-      this.#watchers.set(directory, watcher);
-    } catch (error) {
+    const { promise, resolve: done } = Promise.withResolvers<void>();
+    // Only its raw events are used, which say "look again": what they mean is decided by the bytes.
+    const watcher = watch(directory, {
+      persistent: false,
+      ignoreInitial: true,
+      followSymlinks: false,
+      depth: 0,
+      ignored: (path) => path !== directory && !this.#points.has(path),
+    });
+    watcher.on("raw", (_event, name) => {
+      if (name !== null && this.#points.has(resolve(directory, name))) return this.#event();
+      if (name !== null && name !== basename(directory)) return;
+      // The directory itself is gone or moved: a new one of its name needs a new watcher.
+      void watcher.close();
+      if (this.#watchers.get(directory) === watcher) this.#watchers.delete(directory);
+      done();
+      this.#event();
+    });
+    this.#watchers.set(directory, watcher);
+    watcher.on("ready", done);
+    watcher.on("error", (error) => {
       drop(error);
-    }
+      done();
+    });
+    return promise;
   }
 }
 

@@ -86,10 +86,11 @@ test("HEALTHCHECK says of a hung IB Gateway that a dialog is open, and is conten
   if (skipWithout(t, missing)) return;
   await project.save(yaml);
   await waitForHealth("healthy", /^ready\n/);
+  t.after(() => control("normal"));
   await control("hang");
   await waitForHealth(
     "unhealthy",
-    /^unready: .*'(?:live|127\.0\.0\.1:4001)': connected to 127\.0\.0\.1:4001, but .*a dialog is open in IB Gateway.*; .*127\.0\.0\.1:4002/,
+    /^unready: .*'127\.0\.0\.1:4001': connected to 127\.0\.0\.1:4001, but .*a dialog is open in IB Gateway.*; .*127\.0\.0\.1:4002/,
   );
   await control("normal");
   await waitForHealth("healthy", /^ready\n/);

@@ -16,7 +16,7 @@ const HEALTH_TIMEOUT_MS = 30_000;
 
 let missing: string | null = null;
 let project: ComposeProject;
-/** config/sidegate.yaml, whose health check only asks more often. */
+/** config/sidegate.yaml, but that it asks for health more often, and waits less long for the clients' event streams when it stops. */
 let yaml = "";
 
 before(async () => {
@@ -24,8 +24,9 @@ before(async () => {
   if (missing !== null) return;
   project = await startCompose("mcp", { env: { MCP_TOKEN_SHA256: createHash("sha256").update(TOKEN).digest("hex") } });
   const shipped = await readFile(join(project.dir, "config", "sidegate.yaml"), "utf8");
-  yaml = shipped.replace("health: { path: /health }", "health: { path: /health, interval: 500ms }");
-  assert.notEqual(yaml, shipped, "config/sidegate.yaml has no health check of the server");
+  const eager = shipped.replace("health: { path: /health }", "health: { path: /health, interval: 500ms }");
+  assert.notEqual(eager, shipped, "config/sidegate.yaml has no health check of the server");
+  yaml = `drain_timeout: 1s\n${eager}`;
 });
 after(async () => {
   if (missing === null) await project[Symbol.asyncDispose]();
@@ -171,4 +172,16 @@ test("Sidegate is started again by its restart policy with the same CA, and an M
   assert.equal(await copyCa(), ca);
   // The same client trusts the same CA, and the server never went away.
   assert.equal(await echo(connected, "after"), "after");
+});
+
+test("an upgrade replaces Sidegate's container alone: same CA, same port, and an MCP session goes on", async (t) => {
+  if (skipWithout(t, missing)) return;
+  const ca = await copyCa();
+  await using connected = await connectClient(ca);
+  const [id, server, port] = await Promise.all([project.id("sidegate"), project.id("mcp"), project.port("network", 8443)]);
+  await project.compose("up", "--detach", "--no-build", "--wait", "--force-recreate", "sidegate");
+  assert.notEqual(await project.id("sidegate"), id);
+  assert.deepEqual(await Promise.all([project.id("mcp"), project.port("network", 8443)]), [server, port]);
+  assert.equal(await copyCa(), ca);
+  assert.equal(await echo(connected, "after the upgrade"), "after the upgrade");
 });

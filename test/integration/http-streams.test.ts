@@ -86,9 +86,9 @@ for (const protocol of ["http/1.1", "h2"] as Protocol[]) {
       req.on("data", (chunk: Buffer) => {
         received += chunk.length;
         // Slower than the client, so that without backpressure everything would pile up.
-        if (received % (4 << 20) < chunk.length) {
+        if (received % (1 << 20) < chunk.length) {
           req.pause();
-          setTimeout(() => req.resume(), 5);
+          setTimeout(() => req.resume(), 15);
         }
       });
       req.on("end", () => res.end(String(received)));
