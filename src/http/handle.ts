@@ -78,6 +78,8 @@ function open(state: HttpState, req: IncomingMessage | Http2ServerRequest, res: 
   const x = new Exchange(state, req as IncomingMessage, res as ServerResponse, stream);
   (res as Marked)[EXCHANGE] = x;
   res.on("close", onClose);
+  // Both report what 'close' tells anyway; unheard, an error would end the process.
+  res.on("error", ignore);
   if (stream !== null) req.on("error", ignore);
   return x;
 }

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFile, utimes, writeFile } from "node:fs/promises";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { test } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { setTimeout as delay } from "node:timers/promises";
 import { startOrigin, startTcpEcho } from "../components/echo.ts";
 import { startGateway, type Gateway } from "../components/gateway.ts";
@@ -204,4 +205,47 @@ ${web(`  - { path: /a, upstream: up, auth: none }\n  - { path: /e, upstream: env
   shown.push((await gateway.admin("/reload", "POST")).body, await readFile(gateway.file, "utf8"));
   assert.equal(gateway.accessLog.length, 1);
   for (const secret of secrets) for (const text of shown) assert.ok(!text.includes(secret), `'${secret}' is in ${text.slice(0, 300)}`);
+});
+
+test("a replaced certificate serves the next connections within a second, and a pair that does not fit is refused while the old one serves", async () => {
+  await using origin = await startOrigin();
+  const files = new URL("../config/files/", import.meta.url);
+  const read = (name: string): Promise<string> => readFile(new URL(name, files), "utf8");
+  const [oneCert, oneKey, otherCert, otherKey] = await Promise.all(["mcp.crt", "mcp.key", "docs.crt", "docs.key"].map(read));
+  await using gateway = await startGateway({
+    yaml: `tls: { cert_file: tls.crt, key_file: tls.key }\n${web(route("/a", origin.port))}`,
+    files: { "tls.crt": oneCert ?? "", "tls.key": oneKey ?? "" },
+    expectErrors: true,
+  });
+  const port = gateway.port("web");
+  const servedCertificate = (): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false }, () => {
+        resolve(socket.getPeerX509Certificate()?.fingerprint256 ?? "");
+        socket.destroy();
+      });
+      socket.once("error", reject);
+    });
+  const before = await servedCertificate();
+  const kept = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  await once(kept, "secureConnect");
+  await writeFile(`${gateway.dir}/config/tls.key`, otherKey ?? "");
+  await waitFor(() => events(gateway, "reload_refused") > 0);
+  assert.equal(await servedCertificate(), before);
+  await writeFile(`${gateway.dir}/config/tls.crt`, otherCert ?? "");
+  await waitFor(async () => (await servedCertificate()) !== before, { timeoutMs: 2_000 });
+  kept.write("GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const [answer] = (await once(kept, "data")) as [Buffer];
+  assert.match(answer.toString(), /^HTTP\/1.1 200/);
+  kept.destroy();
+});
+
+test("a changed secret file is a change of the configuration", async () => {
+  await using origin = await startOrigin();
+  const yaml = `upstreams:\n  up: { targets: ["http://127.0.0.1:${origin.port}"], authorization_file: secret }\n${web("  - { path: /a, upstream: up, auth: none }\n")}`;
+  await using gateway = await startGateway({ yaml, files: { secret: "Bearer one\n" } });
+  const authorization = async (): Promise<unknown> => (JSON.parse((await fetchFrom(gateway.port("web"), "/a")).body) as { headers: Record<string, string> }).headers["authorization"];
+  assert.equal(await authorization(), "Bearer one");
+  await writeFile(`${gateway.dir}/config/secret`, "Bearer two\n");
+  await waitFor(async () => (await authorization()) === "Bearer two");
 });
