@@ -45,20 +45,20 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       return { name, protocol, address, tls: tls.mode, connections: listener.active, down: "" };
     }),
     draining_listeners: parts.listeners.draining,
-    routes: (parts.plan?.routes ?? []).map(
-      ({ name, listeners, host, path, methods, upstream, auth }): RouteStatus => ({
-        name,
-        listeners: listeners === null ? null : [...listeners],
-        host,
-        path: describePath(path),
-        methods: methods === null ? null : [...methods],
-        upstream,
-        auth: auth === null ? ["none"] : auth.map(describeWay),
-      }),
-    ),
+    routes: (parts.plan?.routes ?? []).map(({ name, listeners, host, path, methods, upstream, auth }): RouteStatus => ({
+      name,
+      listeners: listeners === null ? null : [...listeners],
+      host,
+      path: describePath(path),
+      methods: methods === null ? null : [...methods],
+      upstream,
+      auth: auth === null ? ["none"] : auth.map(describeWay),
+    })),
     upstreams: parts.upstreams.map(describeUpstream),
     certificates: [...parts.tls].flatMap(([listener, certificates]) =>
-      certificates.list().map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
+      certificates
+        .list()
+        .map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
     ),
   };
 }

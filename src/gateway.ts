@@ -41,7 +41,13 @@ export class ConfigError extends GatewayError {
 }
 
 type GoodConfig = Extract<LoadedConfig, { ok: true }>;
-type Prepared = { readonly plan: Plan; readonly digest: string; readonly tls: ReadonlyMap<string, ListenerTls>; readonly commit: () => void; readonly abort: () => Promise<void> };
+type Prepared = {
+  readonly plan: Plan;
+  readonly digest: string;
+  readonly tls: ReadonlyMap<string, ListenerTls>;
+  readonly commit: () => void;
+  readonly abort: () => Promise<void>;
+};
 
 /** Starts everything that the file names. @throws {ConfigError} {ListenError} {GatewayError} with nothing left open */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
@@ -97,7 +103,10 @@ export class Gateway {
     const mounted = await explainFileMount(this.#options.file);
     if (mounted !== null) this.#log.warn({ event: "single_file_mount" }, mounted);
     const listeners = this.#listeners.all.map(({ listener, address }) => `${listener.plan.name} ${address}`);
-    this.#log.info({ event: "started", version: this.#options.version, file: this.#options.file, listeners, duration_ms: Math.round(performance.now() - startedAt) }, "Serving");
+    this.#log.info(
+      { event: "started", version: this.#options.version, file: this.#options.file, listeners, duration_ms: Math.round(performance.now() - startedAt) },
+      "Serving",
+    );
   }
 
   /**
@@ -200,13 +209,27 @@ export class Gateway {
     const present = this.#listeners.find(listener.name);
     if (listener.protocol === "http") {
       const { live, drain } = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false } };
-      const state = createHttpState({ plan: listener, gateway: plan, upstreams: upstreams.http, live, drain, metrics: this.#metrics, accessLog, log: this.#log });
+      const state = createHttpState({
+        plan: listener,
+        gateway: plan,
+        upstreams: upstreams.http,
+        live,
+        drain,
+        metrics: this.#metrics,
+        accessLog,
+        log: this.#log,
+      });
       return { protocol: "http", plan: listener, state, certificates };
     }
     const upstream = upstreams.tcp.get(listener.upstream);
     if (upstream === undefined) throw new GatewayError("ERR_INTERNAL", `Listener '${listener.name}' has no upstream '${listener.upstream}'`);
     const live = present?.protocol === "tcp" ? present.state.live : createTcpLive();
-    return { protocol: "tcp", plan: listener, state: { plan: listener, upstream, live, stats: this.#metrics.tcpListener(listener.name), accessLog, log: this.#log }, certificates };
+    return {
+      protocol: "tcp",
+      plan: listener,
+      state: { plan: listener, upstream, live, stats: this.#metrics.tcpListener(listener.name), accessLog, log: this.#log },
+      certificates,
+    };
   }
 
   #startAdmin(plan: Plan): Promise<Admin> {

@@ -6,7 +6,8 @@ import { isatty } from "node:tty";
 
 // What Node.js made of the sources is kept for the next start, which it halves. Not in the shared /tmp, Node's default: whoever can
 // write there could plant code. The image brings its own, in NODE_COMPILE_CACHE.
-if ((process.env["NODE_COMPILE_CACHE"] ?? "") === "") enableCompileCache(join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "sidegate", "compiled"));
+if ((process.env["NODE_COMPILE_CACHE"] ?? "") === "")
+  enableCompileCache(join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "sidegate", "compiled"));
 const { runCommand } = await import("./cli/commands.ts");
 
 const stop = new AbortController();

@@ -2,6 +2,7 @@
 import { ServerResponse, type IncomingMessage } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
+import { authenticate } from "../identity/authenticate.ts";
 import { authorize } from "../identity/authorize.ts";
 import { challenge } from "./challenge.ts";
 import { admitAddress, identifyClient } from "./client-address.ts";
@@ -23,7 +24,7 @@ function run(x: Exchange): void {
     const route = findRoute(x);
     const preflight = preflightAnswer(x, route.plan.cors);
     if (preflight !== null) return answerPreflight(x, preflight); // Before auth: browsers send no credentials with it.
-    const authentication = x.connection.authenticate(x.authorization, x.state.tokens, x.trusted);
+    const authentication = authenticate(x.authorization, x.state.tokens);
     if (authentication.kind === "identity") x.identity = authentication.identity;
     const permit = authorize(route.auth, authentication); // Only its permit leads on.
     if ("denied" in permit) throw challenge(permit);

@@ -2,14 +2,10 @@
 import type { AddressSet } from "../lib/address.ts";
 
 /** Where a listener listens. `host` null means all interfaces, IPv6 and IPv4. */
-export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string | null; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+export type ListenAddress = { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | { readonly kind: "unix"; readonly path: string };
 
 /** Where an upstream connection goes. */
-export type DialAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+export type DialAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
 
 export type AccessLogPlan =
   | { readonly kind: "stdout" }
@@ -26,8 +22,7 @@ export type CertificatePair = {
 };
 
 export type TlsPlan =
-  | { readonly mode: "disabled" }
-  | { readonly mode: "application"; readonly certificates: readonly CertificatePair[]; readonly internal: boolean };
+  { readonly mode: "disabled" } | { readonly mode: "application"; readonly certificates: readonly CertificatePair[]; readonly internal: boolean };
 
 export type TargetScheme = "http" | "https" | "h2c" | "tcp";
 
@@ -100,9 +95,7 @@ export type CorsPlan = {
 };
 
 export type PathMatch =
-  | { readonly kind: "any" }
-  | { readonly kind: "exact" | "prefix"; readonly path: string }
-  | { readonly kind: "regex"; readonly source: string };
+  { readonly kind: "any" } | { readonly kind: "exact" | "prefix"; readonly path: string } | { readonly kind: "regex"; readonly source: string };
 
 export type RoutePlan = {
   readonly name: string;

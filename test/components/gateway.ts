@@ -41,7 +41,13 @@ export type Gateway = AsyncDisposable & {
  * @param args.files further files in the configuration's directory, by name
  * @param args.expectErrors by default disposing asserts that no line of level error was logged
  */
-export async function startGateway(args: { yaml: string; env?: Record<string, string>; files?: Record<string, string>; expectErrors?: boolean; nodeArgs?: string[] }): Promise<Gateway> {
+export async function startGateway(args: {
+  yaml: string;
+  env?: Record<string, string>;
+  files?: Record<string, string>;
+  expectErrors?: boolean;
+  nodeArgs?: string[];
+}): Promise<Gateway> {
   const dir = await mkdtemp(join(tmpdir(), "sidegate-test-"));
   const configDir = join(dir, "config");
   await mkdir(configDir);
@@ -121,7 +127,9 @@ export async function startGateway(args: { yaml: string; env?: Record<string, st
     edit: async (yaml) => {
       const reloads = log.filter((line) => line["event"] === "reloaded").length;
       await save(yaml);
-      await waitFor(() => log.filter((line) => line["event"] === "reloaded").length > reloads, { what: () => `the edit to be applied:\n${raw.slice(-20).join("\n")}` });
+      await waitFor(() => log.filter((line) => line["event"] === "reloaded").length > reloads, {
+        what: () => `the edit to be applied:\n${raw.slice(-20).join("\n")}`,
+      });
       await lookAtPorts();
     },
     [Symbol.asyncDispose]: async () => {
@@ -129,7 +137,8 @@ export async function startGateway(args: { yaml: string; env?: Record<string, st
       await rm(dir, { recursive: true, force: true });
       const errors = log.filter((line) => line.level === "error" || line.level === "fatal");
       if (args.expectErrors !== true && errors.length > 0) throw new Error(`Unexpected errors in the log: ${JSON.stringify(errors)}`);
-      if (child.exitCode !== 0 && child.signalCode === null && args.expectErrors !== true) throw new Error(`The gateway exited with ${child.exitCode}:\n${raw.slice(-20).join("\n")}`);
+      if (child.exitCode !== 0 && child.signalCode === null && args.expectErrors !== true)
+        throw new Error(`The gateway exited with ${child.exitCode}:\n${raw.slice(-20).join("\n")}`);
     },
   };
 }

@@ -19,7 +19,10 @@ export function openRequest(port: number, path: string, args: RequestArgs = {}):
   const { body, ...options } = args;
   const { promise, resolve, reject } = Promise.withResolvers<{ request: ClientRequest; response: IncomingMessage }>();
   const send = options.ca === undefined ? httpRequest : httpsRequest;
-  const request = send({ host: "127.0.0.1", port, path, agent: false, ...(options.ca === undefined ? {} : { servername: "localhost" }), ...options }, (response) => resolve({ request, response }));
+  const request = send(
+    { host: "127.0.0.1", port, path, agent: false, ...(options.ca === undefined ? {} : { servername: "localhost" }), ...options },
+    (response) => resolve({ request, response }),
+  );
   request.on("error", reject);
   request.end(body);
   return promise;

@@ -44,7 +44,7 @@ type McpClient = AsyncDisposable & { readonly client: Client };
 async function connectClient(ca: string, token = TOKEN): Promise<McpClient> {
   const dispatcher = new Agent({ connect: { ca } });
   const transport = new StreamableHTTPClientTransport(new URL(`https://localhost:${await project.port("network", 8443)}/mcp`), {
-    fetch: (url, init) => undiciFetch(url, { ...init, dispatcher } as object) as unknown as ReturnType<typeof fetch>,
+    fetch: (url, init) => undiciFetch(url, { ...init, dispatcher }),
     requestInit: { headers: { authorization: `Bearer ${token}` } },
   });
   const client = new Client({ name: "test", version: "1.0.0" });
@@ -53,8 +53,7 @@ async function connectClient(ca: string, token = TOKEN): Promise<McpClient> {
     await dispatcher.destroy();
   };
   try {
-    // The SDK's types do not know exactOptionalPropertyTypes.
-    await client.connect(transport as Parameters<Client["connect"]>[0]);
+    await client.connect(transport);
   } catch (error) {
     await close();
     throw error;

@@ -26,13 +26,17 @@ type Fetch = typeof globalThis.fetch;
 
 async function clientOf(gateway: Gateway, path: string, transport: "http" | "sse", token = TOKEN): Promise<{ client: Client; close: () => Promise<void> }> {
   const dispatcher = new Agent({ connect: { ca: await gateway.ca() } });
-  const fetchThrough: Fetch = ((url: string, init: object) =>
-    undiciFetch(url, { ...init, headers: { ...headersOf(init), authorization: `Bearer ${token}` }, dispatcher } as object)) as unknown as Fetch;
+  // The library's fetch and the built-in one differ in their types alone.
+  const fetchThrough = ((url: string, init: object) =>
+    undiciFetch(url, { ...init, headers: { ...headersOf(init), authorization: `Bearer ${token}` }, dispatcher })) as unknown as Fetch;
   const url = new URL(`https://localhost:${gateway.port("https")}${path}`);
   const client = new Client({ name: "test", version: "1.0.0" });
   await client.connect(
     // The SDK's types do not know exactOptionalPropertyTypes.
-    (transport === "http" ? new StreamableHTTPClientTransport(url, { fetch: fetchThrough }) : new SSEClientTransport(url, { fetch: fetchThrough })) as Parameters<Client["connect"]>[0],
+    // oxlint-disable-next-line typescript/no-unnecessary-type-assertion
+    (transport === "http"
+      ? new StreamableHTTPClientTransport(url, { fetch: fetchThrough })
+      : new SSEClientTransport(url, { fetch: fetchThrough })) as Parameters<Client["connect"]>[0],
   );
   return {
     client,
@@ -62,7 +66,9 @@ test("streamable HTTP: tools are listed and called, progress is streamed, an edi
   const long = names.find((name) => /long/i.test(name));
   assert.ok(long !== undefined, names.join());
   const progressAt: number[] = [];
-  const finished = await client.callTool({ name: long, arguments: { duration: 2, steps: 4 } }, undefined, { onprogress: () => progressAt.push(performance.now()) });
+  const finished = await client.callTool({ name: long, arguments: { duration: 2, steps: 4 } }, undefined, {
+    onprogress: () => progressAt.push(performance.now()),
+  });
   const doneAt = performance.now();
   assert.ok(finished.content);
   assert.ok(progressAt.length >= 2, `${progressAt.length} progress notifications`);

@@ -192,9 +192,16 @@ test("secrets stand in no log, status, metric or error", async () => {
   up: { targets: ["http://127.0.0.1:${origin.port}"], authorization_file: secret }
   env: { targets: ["http://127.0.0.1:${origin.port}"], authorization: "\${UPSTREAM_AUTH}" }
 ${web(`  - { path: /a, upstream: up, auth: none }\n  - { path: /e, upstream: env, auth: none }\n${extra}`)}`;
-  await using gateway = await startGateway({ yaml: yaml(""), files: { secret: "Bearer s3cr3t-authorization\n" }, env: { UPSTREAM_AUTH: "Bearer s3cr3t-from-env", BAD: "s3cr3t-from-env bad" }, expectErrors: true });
+  await using gateway = await startGateway({
+    yaml: yaml(""),
+    files: { secret: "Bearer s3cr3t-authorization\n" },
+    env: { UPSTREAM_AUTH: "Bearer s3cr3t-from-env", BAD: "s3cr3t-from-env bad" },
+    expectErrors: true,
+  });
   const port = gateway.port("web");
-  const got = JSON.parse((await fetchFrom(port, "/a?access_token=s3cr3t-in-query", { headers: { authorization: "Bearer s3cr3t-token-of-client" } })).body) as { headers: Record<string, string> };
+  const got = JSON.parse((await fetchFrom(port, "/a?access_token=s3cr3t-in-query", { headers: { authorization: "Bearer s3cr3t-token-of-client" } })).body) as {
+    headers: Record<string, string>;
+  };
   assert.equal(got.headers["authorization"], "Bearer s3cr3t-authorization");
   await gateway.save(yaml(`  - { path: "\${BAD}", upstream: up, auth: none }\n`));
   await waitFor(() => events(gateway, "reload_refused") > 0);
@@ -244,7 +251,8 @@ test("a changed secret file is a change of the configuration", async () => {
   await using origin = await startOrigin();
   const yaml = `upstreams:\n  up: { targets: ["http://127.0.0.1:${origin.port}"], authorization_file: secret }\n${web("  - { path: /a, upstream: up, auth: none }\n")}`;
   await using gateway = await startGateway({ yaml, files: { secret: "Bearer one\n" } });
-  const authorization = async (): Promise<unknown> => (JSON.parse((await fetchFrom(gateway.port("web"), "/a")).body) as { headers: Record<string, string> }).headers["authorization"];
+  const authorization = async (): Promise<unknown> =>
+    (JSON.parse((await fetchFrom(gateway.port("web"), "/a")).body) as { headers: Record<string, string> }).headers["authorization"];
   assert.equal(await authorization(), "Bearer one");
   await writeFile(`${gateway.dir}/config/secret`, "Bearer two\n");
   await waitFor(async () => (await authorization()) === "Bearer two");
