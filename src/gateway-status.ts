@@ -40,9 +40,9 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       loaded_at: parts.loadedAt.toISOString(),
       refused: refusal === null ? null : { at: refusal.at.toISOString(), problems: refusal.result.problems, text: refusal.result.text },
     },
-    listeners: parts.listeners.all.map(({ listener, address }): ListenerStatus => {
+    listeners: parts.listeners.all.map(({ listener, address, down }): ListenerStatus => {
       const { name, protocol, tls } = listener.plan;
-      return { name, protocol, address, tls: tls.mode, connections: listener.active, down: "" };
+      return { name, protocol, address, tls: tls.mode, connections: listener.active, down };
     }),
     draining_listeners: parts.listeners.draining,
     routes: (parts.plan?.routes ?? []).map(({ name, listeners, host, path, methods, upstream, auth }): RouteStatus => ({

@@ -1,7 +1,7 @@
 // The composition root: builds the parts in order, hands them to one another, and takes them through start, reload and stop.
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import type { GatewayStatus, ReloadResult } from "./admin/status.ts";
-import { openInternalCa, type InternalCa } from "./certificates/internal-ca.ts";
+import { internalCaFile, openInternalCa, type InternalCa } from "./certificates/internal-ca.ts";
 import { createListenerTls, type ListenerTls } from "./certificates/select.ts";
 import { explainFileMount } from "./config/file-mount.ts";
 import { formatProblems } from "./config/format-problems.ts";
@@ -16,7 +16,7 @@ import { buildPlan } from "./plan/build.ts";
 import type { ListenerPlan, Plan } from "./plan/model.ts";
 import { buildStatus } from "./gateway-status.ts";
 import { createTcpLive } from "./tcp/connection.ts";
-import { AccessLogs } from "./telemetry/access-log.ts";
+import { AccessLogs, type AccessLogWriter } from "./telemetry/access-log.ts";
 import { changeLog, openLog, openStandardError, type Log } from "./telemetry/log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { LiveUpstreams, type PreparedUpstreams } from "./upstreams/live.ts";
@@ -45,6 +45,9 @@ type Prepared = {
   readonly plan: Plan;
   readonly digest: string;
   readonly tls: ReadonlyMap<string, ListenerTls>;
+  /** Null when no listener asks for it. */
+  readonly internalCa: InternalCa | null;
+  readonly accessLogs: ReadonlySet<AccessLogWriter | null>;
   readonly commit: () => void;
   readonly abort: () => Promise<void>;
 };
@@ -68,7 +71,6 @@ export class Gateway {
   readonly #upstreams: LiveUpstreams;
   readonly #listeners: Listeners;
   #current: Prepared | null = null;
-  #internalCa: InternalCa | null = null;
   #admin: Admin | null = null;
   #watch: ConfigWatch | null = null;
   #running: Promise<ReloadResult> | null = null;
@@ -133,7 +135,7 @@ export class Gateway {
       const loaded = await loadConfig(this.#options.file, this.#options.env);
       this.#watch?.replace(loaded.paths);
       if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
-      if (loaded.digest === current.digest) {
+      if (loaded.digest === current.digest && this.#listeners.all.every(({ down }) => down === "")) {
         if (this.#refusal !== null) {
           this.#metrics.reload(true);
           this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
@@ -169,37 +171,62 @@ export class Gateway {
     return result;
   }
 
-  /** Everything that can fail. Until `commit` nothing that serves is touched. */
+  /** Everything that can fail. Until `commit` nothing that serves is touched, and after a failure or `abort` nothing is left of it. */
   async #prepare(loaded: GoodConfig): Promise<Prepared> {
+    try {
+      return await this.#prepareAll(loaded);
+    } catch (error) {
+      this.#retain(this.#current);
+      throw error;
+    }
+  }
+
+  async #prepareAll(loaded: GoodConfig): Promise<Prepared> {
     const plan = buildPlan(loaded.config, loaded.files);
     const upstreams = this.#upstreams.prepare(plan.upstreams);
-    const tls = await this.#prepareTls(plan);
+    const internalCa = await this.#prepareCa(plan);
+    const tls = this.#prepareTls(plan, internalCa);
     const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, tls.get(listener.name) ?? null));
     const listeners = await this.#listeners.prepare(updates);
     const commit = (): void => {
       changeLog(this.#log, plan.log);
       upstreams.commit();
       listeners.commit(plan.drainTimeoutMs);
-      this.#accessLogs.retain(new Set(updates.map(({ state }) => state.accessLog)));
-      this.#metrics.retain(new Set(plan.listeners.keys()), new Set(plan.routes.map(({ name }) => name)));
     };
-    return { plan, digest: loaded.digest, tls, commit, abort: listeners.abort };
+    const abort = async (): Promise<void> => {
+      await listeners.abort();
+      this.#retain(this.#current);
+    };
+    return { plan, digest: loaded.digest, tls, internalCa, accessLogs: new Set(updates.map(({ state }) => state.accessLog)), commit, abort };
   }
 
   #commit(prepared: Prepared): void {
     prepared.commit();
+    this.#retain(prepared);
     this.#current = prepared;
     this.#loadedAt = new Date();
     this.#refusal = null;
   }
 
-  async #prepareTls(plan: Plan): Promise<Map<string, ListenerTls>> {
+  /** Lets go of log files and metrics that only another configuration had. */
+  #retain(prepared: Prepared | null): void {
+    this.#accessLogs.retain(prepared?.accessLogs ?? new Set());
+    this.#metrics.retain(new Set(prepared?.plan.listeners.keys()), new Set(prepared?.plan.routes.map(({ name }) => name)));
+  }
+
+  /** The CA of the plan's state directory; the present one when that did not change. */
+  async #prepareCa({ listeners, stateDir }: Plan): Promise<InternalCa | null> {
+    if (![...listeners.values()].some(({ tls }) => tls.mode === "application" && tls.internal)) return null;
+    const present = this.#current?.internalCa ?? null;
+    return present?.certFile === internalCaFile(stateDir) ? present : openInternalCa(stateDir);
+  }
+
+  #prepareTls(plan: Plan, internalCa: InternalCa | null): Map<string, ListenerTls> {
     const result = new Map<string, ListenerTls>();
     for (const { name, listen, tls } of plan.listeners.values()) {
       if (tls.mode === "disabled") continue;
-      if (tls.internal) this.#internalCa ??= await openInternalCa(plan.stateDir);
       const hosts = plan.routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(name) !== false ? [host] : []));
-      result.set(name, createListenerTls(tls, hosts, listen.kind === "tcp" ? listen.host : null, this.#internalCa, this.#current?.tls.get(name) ?? null));
+      result.set(name, createListenerTls(tls, hosts, listen.kind === "tcp" ? listen.host : null, internalCa, this.#current?.tls.get(name) ?? null));
     }
     return result;
   }

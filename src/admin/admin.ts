@@ -1,9 +1,8 @@
 // The local admin interface: /health, /ready, /metrics, /status and POST /reload.
-import { chmodSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
-import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
-import { removeStaleSocket } from "../lib/unix-socket.ts";
+import { describeSystemError, GatewayError } from "../lib/errors.ts";
+import { listen } from "../lib/listen.ts";
 import type { ListenAddress } from "../plan/model.ts";
 import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -33,6 +32,8 @@ const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_HEADER_BYTES = 8 * 1024;
 const MAX_CONNECTIONS = 64;
 const CLOSE_TIMEOUT_MS = 1_000;
+// Only the gateway's own user may ask it to reload.
+const SOCKET_FILE_MODE = 0o600;
 
 /** @throws {AdminListenError} */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
@@ -49,11 +50,9 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
   );
   server.maxConnections = MAX_CONNECTIONS;
   try {
-    await listen(server, address);
+    await listen(server, address, SOCKET_FILE_MODE);
   } catch (error) {
-    if (address.kind !== "unix" || systemErrorCode(error) !== "EADDRINUSE" || !(await removeStaleSocket(address.path)))
-      throw new AdminListenError(address, error);
-    await listen(server, address).catch((again: unknown) => Promise.reject(new AdminListenError(address, again)));
+    throw new AdminListenError(address, error);
   }
   const bound = server.address();
   return {
@@ -64,23 +63,6 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
       return Promise.resolve();
     },
   };
-}
-
-function listen(server: Server, address: ListenAddress): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onError = (error: Error): void => reject(error);
-  server.once("error", onError);
-  const onListening = (): void => {
-    server.off("error", onError);
-    // Too many open files and the like: the next connection may succeed.
-    server.on("error", () => {});
-    // Only the gateway's own user may ask it to reload.
-    if (address.kind === "unix") chmodSync(address.path, 0o600);
-    resolve();
-  };
-  if (address.kind === "unix") server.listen(address.path, onListening);
-  else server.listen(address.port, address.host ?? undefined, onListening);
-  return promise;
 }
 
 async function answer(options: AdminOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,5 +1,5 @@
 // Checks listeners: addresses that collide, who reaches them, and what protects them.
-import { formatAddress, isLoopback, parseDialAddress, parseListenAddress } from "../lib/address.ts";
+import { type ListenPlace, collide, formatAddress, isLoopback, parseDialAddress, parseListenAddress } from "../lib/address.ts";
 import { parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { isNeighbour } from "../lib/target.ts";
@@ -7,26 +7,6 @@ import type { CheckContext } from "./check-context.ts";
 import { upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
 import type { HttpListener, Listener, Route, TcpListener, Tls } from "./types.ts";
-
-type Listen = NonNullable<ReturnType<typeof parseListenAddress>>;
-
-/** Whether two addresses cannot be open at once. Port 0 is a different one each time. */
-export function collide(a: Listen, b: Listen): boolean {
-  if (a.kind === "unix" || b.kind === "unix") return a.kind === "unix" && b.kind === "unix" && a.path === b.path;
-  if (a.port !== b.port || a.port === 0) return false;
-  const [hostA, hostB] = [plainHost(a.host), plainHost(b.host)];
-  if (hostA === hostB || hostA === "*" || hostB === "*") return true;
-  const isV4 = (host: string): boolean => !host.includes(":");
-  return (hostA === "0.0.0.0" && isV4(hostB)) || (hostB === "0.0.0.0" && isV4(hostA));
-}
-
-/** "*" for all interfaces: `::` takes IPv4 too, as Node.js opens it. */
-function plainHost(host: string | null): string {
-  if (host === null) return "*";
-  if (host === "localhost") return "127.0.0.1";
-  const plain = host.includes(":") ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host;
-  return plain === "::" ? "*" : plain;
-}
 
 export function checkListeners(check: CheckContext): void {
   const listeners = check.entries<Listener>("listeners");
@@ -48,7 +28,7 @@ export function checkListeners(check: CheckContext): void {
 }
 
 function checkAddresses(check: CheckContext, listeners: [string, Listener][]): void {
-  const taken: { readonly owner: string; readonly address: Listen }[] = [];
+  const taken: { readonly owner: string; readonly address: ListenPlace }[] = [];
   if (check.isSound(["admin"])) {
     const admin = parseListenAddress(check.config.admin.listen);
     if (admin !== null) {
@@ -136,7 +116,7 @@ function checkTcp(check: CheckContext, path: Path, listener: TcpListener): void 
   }
 }
 
-function checkTcpUpstream(check: CheckContext, path: Path, listener: TcpListener, address: Listen | null): void {
+function checkTcpUpstream(check: CheckContext, path: Path, listener: TcpListener, address: ListenPlace | null): void {
   const at = [...path, "upstream"];
   const shown = check.text(at, listener.upstream);
   const dial = parseDialAddress(listener.upstream);

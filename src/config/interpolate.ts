@@ -7,6 +7,8 @@ export type Env = Readonly<Record<string, string | undefined>>;
 type Interpolated = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly reason: string };
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*/;
+// Each default in a default is looked through once more.
+const MAX_DEPTH = 10;
 
 /** The end of `${...` that begins before `from`: the index of its closing brace, inner `${...}` skipped; -1 when there is none. */
 function closingBrace(text: string, from: number): number {
@@ -25,7 +27,7 @@ function closingBrace(text: string, from: number): number {
  * `${VAR}`, `${VAR:-default}` (also when VAR is empty), `${VAR:?message}`, and `$${` for a literal `${`. A default may hold further `${...}`.
  * Any other `$` stands for itself. The reason of a failure names the variable, never a value.
  */
-export function interpolate(text: string, env: Env): Interpolated {
+export function interpolate(text: string, env: Env, depth = 0): Interpolated {
   let out = "";
   let from = 0;
   for (let at = text.indexOf("${"); at !== -1; at = text.indexOf("${", from)) {
@@ -47,7 +49,8 @@ export function interpolate(text: string, env: Env): Interpolated {
     if (value !== undefined && (value !== "" || rest === "")) {
       out += value;
     } else if (rest.startsWith(":-")) {
-      const fallback = interpolate(rest.slice(2), env);
+      if (depth === MAX_DEPTH) return { ok: false, reason: `More than ${MAX_DEPTH} defaults stand in one another` };
+      const fallback = interpolate(rest.slice(2), env, depth + 1);
       if (!fallback.ok) return fallback;
       out += fallback.text;
     } else {

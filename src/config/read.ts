@@ -1,4 +1,5 @@
 // Reads the text of files that the configuration is made of; whatever goes wrong is a phrase for a sentence.
+import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { isUtf8 } from "node:buffer";
 import { describeSystemError } from "../lib/errors.ts";
@@ -13,7 +14,8 @@ export type FileText = { readonly ok: true; readonly text: string } | { readonly
  */
 export async function readText(path: string): Promise<FileText> {
   try {
-    await using file = await open(path, "r");
+    // Opening a pipe would otherwise wait for its writer, for ever.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = await file.stat();
     if (stat.isDirectory()) return { ok: false, reason: "it is a directory" };
     // Devices and pipes have no size and may never end.

@@ -26,6 +26,9 @@ const json = JSON.parse(readFileSync(new URL("../../schema/config.schema.json", 
 
 export const CONFIG_SCHEMA: Schema = json;
 
+/** Every key of the language, wherever it stands. */
+export const KNOWN_KEYS: ReadonlySet<string> = new Set([json, ...Object.values(json.definitions)].flatMap(({ properties }) => Object.keys(properties ?? {})));
+
 /** What a $ref leads to; the schema itself without one. */
 export function deref(schema: Schema): Schema {
   let found = schema;

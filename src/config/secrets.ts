@@ -1,18 +1,34 @@
 // Which values of the file are credentials, and the text of the file without them, for excerpts.
+import { nearest } from "../lib/nearest.ts";
 import type { ConfigDocument } from "./document.ts";
 import { type Path, maskUrlPasswords } from "./problem.ts";
+import { KNOWN_KEYS } from "./schema.ts";
 
+const SECRET_KEYS = ["authorization", "sha256"];
+const SECRET_PARENTS = ["set_headers"];
+// What the language does not know, or wants an object for, and people try: 'token: abc', 'password: abc'.
+const SECRET_WORD = /secret|passw|credential|api[-_]?key|(?:bearer|tokens?)$/i;
+
+/** A misspelt key is shown with its line, and its value is as secret as if it were written right. */
 function isSecretKey(key: string, parentKey: string): boolean {
-  return key === "authorization" || key === "sha256" || parentKey === "set_headers";
+  return isLike(key, SECRET_KEYS) || isLike(parentKey, SECRET_PARENTS) || (SECRET_WORD.test(key) && !key.endsWith("_file"));
+}
+
+function isLike(key: string, secretKeys: readonly string[]): boolean {
+  return KNOWN_KEYS.has(key) ? secretKeys.includes(key) : nearest(key, secretKeys) !== null;
 }
 
 /** Whether the value must not be told: it is a credential, or may be one that was put in the wrong place. */
 export function isSecret(path: Path): boolean {
-  return isSecretKey(String(path.at(-1)), String(path.at(-2)));
+  const [key = "", parentKey = ""] = path.filter((step) => typeof step === "string").toReversed();
+  return isSecretKey(key, parentKey);
 }
 
 // `Bearer ${TOKEN}` tells nothing; a default may.
 const HARMLESS = /^["']?(?:[A-Za-z]+ )?(?:\$\{[A-Za-z0-9_]+(?::\?[^}]*)?\})+["']?$/;
+
+const SECRET_LINE =
+  /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|api[-_]?key)[\w-]*|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;
 
 function stars(text: string): string {
   return text.replaceAll(/[^\r\n]/g, "*");
@@ -27,8 +43,8 @@ export function maskSecrets(document: ConfigDocument, isParsed: boolean): string
   }
   // Where the syntax is broken the tree misses them.
   if (!isParsed)
-    text = text.replaceAll(/(\b(?:authorization|sha256)["']?[ \t]*:[ \t]*)([^\r\n]*)/g, (all, key: string, value: string) =>
-      HARMLESS.test(value.trim()) || value.includes("*") ? all : key + stars(value),
+    text = text.replaceAll(SECRET_LINE, (all, key: string, value: string) =>
+      HARMLESS.test(value.trim()) || /^["']?\*{2}/.test(value) ? all : key + stars(value),
     );
   return maskUrlPasswords(text);
 }

@@ -167,7 +167,8 @@ class Watch implements ConfigWatch {
       void watcher.close();
       this.#watchers.delete(directory);
     }
-    await Promise.all([...directories].map((directory) => (this.#watchers.has(directory) ? undefined : this.#open(directory))));
+    const missing = [...directories].filter((directory) => !this.#watchers.has(directory));
+    await Promise.all(missing.map((directory) => this.#open(directory)));
   }
 
   /** Resolves when the watch stands. */

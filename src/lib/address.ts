@@ -68,6 +68,27 @@ export function isLoopback(address: { readonly kind: "tcp"; readonly host: strin
 const LOOPBACK6 = new BlockList();
 LOOPBACK6.addAddress("::1", "ipv6");
 
+/** An address to listen on; `host` null means all interfaces. */
+export type ListenPlace = NonNullable<ReturnType<typeof parseListenAddress>>;
+
+/** Whether two addresses cannot be open at once. Port 0 is a different one each time. */
+export function collide(a: ListenPlace, b: ListenPlace): boolean {
+  if (a.kind === "unix" || b.kind === "unix") return a.kind === "unix" && b.kind === "unix" && a.path === b.path;
+  if (a.port !== b.port || a.port === 0) return false;
+  const [hostA, hostB] = [plainHost(a.host), plainHost(b.host)];
+  if (hostA === hostB || hostA === "*" || hostB === "*") return true;
+  const isV4 = (host: string): boolean => !host.includes(":");
+  return (hostA === "0.0.0.0" && isV4(hostB)) || (hostB === "0.0.0.0" && isV4(hostA));
+}
+
+/** "*" for all interfaces: `::` takes IPv4 too, as Node.js opens it. */
+function plainHost(host: string | null): string {
+  if (host === null) return "*";
+  if (host === "localhost") return "127.0.0.1";
+  const plain = host.includes(":") ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host;
+  return plain === "::" ? "*" : plain;
+}
+
 /** An IPv4-mapped IPv6 address as IPv4, and a zone taken off: the form in which addresses are compared and logged. */
 export function plainIp(address: string): string {
   if (address.startsWith("::ffff:") && address.includes(".")) return address.slice(7);

@@ -20,8 +20,9 @@ export function parseTarget(text: string): ({ readonly ok: true } & TargetUrl) |
     return fail(`is not a URL; ${hint}`);
   }
   const [scheme = "", authority = "", rest = ""] = match.slice(1);
-  if (!(scheme in DEFAULT_PORTS)) return fail("has an unknown scheme; a target is http, https, h2c, tcp or unix:");
-  if (authority.includes("@")) return fail("has a user name; what the upstream asks for goes in 'authorization' of its entry in 'upstreams'");
+  if (!Object.hasOwn(DEFAULT_PORTS, scheme)) return fail("has an unknown scheme; a target is http, https, h2c, tcp or unix:");
+  // Also when a password holds a slash: the text behind it must not be repeated.
+  if (text.includes("@")) return fail("has a user name; what the upstream asks for goes in 'authorization' of its entry in 'upstreams'");
   if (rest !== "") return fail(`has a path or query; a target has none: write ${scheme}://${authority}`);
   const port = DEFAULT_PORTS[scheme];
   const hasPort = /:\d+$/.test(authority);

@@ -25,9 +25,9 @@ export class Listeners {
     this.#log = log;
   }
 
-  /** The live listeners with the address that each really has. */
-  get all(): { readonly listener: LiveListener; readonly address: string }[] {
-    return [...this.#live.values()].map(({ listener, socket }) => ({ listener, address: socket.boundAddress }));
+  /** The live listeners with the address that each really has; `down` says why one does not listen, empty when it does. */
+  get all(): { readonly listener: LiveListener; readonly address: string; readonly down: string }[] {
+    return [...this.#live.values()].map(({ listener, socket }) => ({ listener, address: socket.boundAddress, down: socket.down }));
   }
 
   /** The live listener of that name. */

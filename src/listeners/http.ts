@@ -50,7 +50,7 @@ export class HttpListener {
     this.#http1.on("checkExpectation", (request, response) => handleExpect(this.#update.state, request, response));
     this.#http1.on("upgrade", (request, socket, head) => handleUpgrade(this.#update.state, request, socket as Socket, head));
     this.#http1.on("clientError", (error, socket) => answerParserError(this.#update.state, error, socket as Socket));
-    this.#http2 = createHttp2Server({ settings: { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: update.plan.maxHeaderBytes } });
+    this.#http2 = createHttp2Server();
     this.#http2.on("request", (request, response) => handleRequest(this.#update.state, request, response));
     this.#http2.on("checkContinue", (request, response) => handleExpect(this.#update.state, request, response));
     this.#http2.on("session", (session) => {
@@ -93,7 +93,8 @@ export class HttpListener {
       });
     }
     this.#update = update;
-    // Read by the parser and the check of slow clients at each new connection, so they may be assigned at any time.
+    // Read at each new connection, by the parsers and the check of slow clients, so they may be assigned at any time.
+    this.#http2.updateSettings({ maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: plan.maxHeaderBytes });
     Object.assign(this.#http1, { maxHeaderSize: plan.maxHeaderBytes, headersTimeout: plan.timeouts.headersMs, keepAliveTimeout: plan.timeouts.idleMs });
   }
 

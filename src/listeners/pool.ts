@@ -1,9 +1,8 @@
 // Listening sockets by address: they outlive configurations, so that a reload never closes a port that stays in use.
-import { chmodSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { formatAddress } from "../lib/address.ts";
-import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
-import { removeStaleSocket } from "../lib/unix-socket.ts";
+import { collide, formatAddress } from "../lib/address.ts";
+import { describeSystemError, GatewayError } from "../lib/errors.ts";
+import { listen } from "../lib/listen.ts";
 import type { ListenAddress } from "../plan/model.ts";
 
 /** A port or path cannot be had. */
@@ -13,11 +12,14 @@ export class ListenError extends GatewayError {
   }
 }
 
-const BACKLOG = 511;
+// Everybody in the group may connect: a neighbour container runs under another user.
+const SOCKET_FILE_MODE = 0o660;
 
 /** One listening socket. Its connections go to `onConnection`; those that come before it is set wait for it, unread. */
 export class BoundSocket {
   readonly address: ListenAddress;
+  /** Why it does not listen; empty when it does. */
+  down = "";
   #server: Server | null = null;
   #onConnection: ((socket: Socket) => void) | null = null;
   #waiting: Socket[] = [];
@@ -41,34 +43,20 @@ export class BoundSocket {
 
   /** @throws the system's error when the address cannot be had. */
   async open(): Promise<void> {
-    try {
-      this.#server = await this.#listen();
-    } catch (error) {
-      if (this.address.kind !== "unix" || systemErrorCode(error) !== "EADDRINUSE" || !(await removeStaleSocket(this.address.path))) throw error;
-      this.#server = await this.#listen();
-    }
-  }
-
-  #listen(): Promise<Server> {
-    const { promise, resolve, reject } = Promise.withResolvers<Server>();
     // Half-open sockets: a TCP client that sent its FIN still gets the rest of the answer; http.Server asks for the same.
     const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       if (this.#onConnection !== null) return this.#onConnection(socket);
       socket.on("error", () => socket.destroy());
       this.#waiting.push(socket);
     });
-    server.once("error", reject);
-    const onListening = (): void => {
-      server.off("error", reject);
-      // Errors of accept (too many open files) leave the socket listening: the next attempt may succeed.
-      server.on("error", () => {});
-      // Everybody in the group may connect: a neighbour container runs under another user.
-      if (this.address.kind === "unix") chmodSync(this.address.path, 0o660);
-      resolve(server);
-    };
-    if (this.address.kind === "unix") server.listen({ path: this.address.path, backlog: BACKLOG }, onListening);
-    else server.listen({ port: this.address.port, ...(this.address.host === null ? {} : { host: this.address.host }), backlog: BACKLOG }, onListening);
-    return promise;
+    try {
+      await listen(server, this.address, SOCKET_FILE_MODE);
+    } catch (error) {
+      this.down = describeSystemError(error);
+      throw error;
+    }
+    this.#server = server;
+    this.down = "";
   }
 
   /** Stops accepting; connections that were handed over live on. */
@@ -77,16 +65,6 @@ export class BoundSocket {
     this.#server = null;
     for (const socket of this.#waiting.splice(0)) socket.destroy();
   }
-}
-
-/** Whether two addresses claim the same port, so that one must be closed before the other can be opened. */
-export function overlaps(a: ListenAddress, b: ListenAddress): boolean {
-  if (a.kind === "unix" || b.kind === "unix") return a.kind === b.kind && formatAddress(a) === formatAddress(b);
-  return a.port === b.port && a.port !== 0 && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host));
-}
-
-function isWildcard(host: string | null): boolean {
-  return host === null || host === "0.0.0.0" || host === "::";
 }
 
 /** What a socket is known by over reloads. Port 0 is a new port each time, so there the listener's name counts too. */
@@ -117,20 +95,20 @@ export class SocketPool {
     const keys = new Set(wanted.map(({ name, address }) => socketKey(name, address)));
     const abort = async (): Promise<void> => {
       for (const socket of opened) socket.close();
-      // The port was ours a moment ago; should another process have taken it, the next reload says so.
+      // The port was ours a moment ago; should another process have taken it, the socket says that it is down.
       for (const socket of paused) await socket.open().catch(() => {});
     };
     for (const { name, address } of wanted) {
       const key = socketKey(name, address);
       const present = this.#sockets.get(key);
-      if (present !== undefined) {
+      if (present?.down === "") {
         next.set(key, present);
         continue;
       }
-      const socket = new BoundSocket(address);
+      const socket = present ?? new BoundSocket(address);
       try {
         for (const [otherKey, other] of this.#sockets) {
-          if (keys.has(otherKey) || paused.includes(other) || !overlaps(other.address, address)) continue;
+          if (keys.has(otherKey) || paused.includes(other) || !collide(other.address, address)) continue;
           other.close();
           paused.push(other);
         }
@@ -139,7 +117,7 @@ export class SocketPool {
         await abort();
         throw new ListenError(name, address, error);
       }
-      opened.push(socket);
+      if (present === undefined) opened.push(socket);
       next.set(key, socket);
     }
     const commit = (): void => {

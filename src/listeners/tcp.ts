@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { ListenerTls } from "../certificates/select.ts";
 import type { TcpListenerPlan } from "../plan/model.ts";
 import type { TcpState } from "../tcp/connection.ts";
-import { clientAddress, handleConnection, isAllowed, refusal } from "../tcp/handle.ts";
+import { clientAddress, handleConnection, isAllowed, rateRefusal, refusal, refuse } from "../tcp/handle.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ConnectionStats } from "../telemetry/metrics.ts";
 import { drained } from "./drain.ts";
@@ -18,7 +18,9 @@ export class TcpListener {
   readonly #log: Log;
   #update: TcpUpdate;
   #terminator: TlsTerminator | null = null;
-  readonly #handshaking = new Set<Socket>();
+  /** Accepted sockets that are open, by client: during a TLS handshake they are no connections yet, and must count all the same. */
+  #open = 0;
+  readonly #sockets = new Map<string, Set<Socket>>();
 
   constructor(update: TcpUpdate, stats: ConnectionStats, log: Log) {
     this.#update = update;
@@ -50,7 +52,7 @@ export class TcpListener {
         alpnProtocols: [],
         handshakeTimeoutMs: plan.timeouts.expectMs,
         allowHalfOpen: true,
-        onSecure: (socket) => handleConnection(this.#update.state, socket),
+        onSecure: (socket) => handleConnection(this.#update.state, socket, true),
         onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
       });
     }
@@ -62,20 +64,29 @@ export class TcpListener {
 
   /** Takes a socket that was just accepted. */
   accept(socket: Socket): void {
+    const { state } = this.#update;
+    const client = clientAddress(socket);
+    const ofClient = this.#sockets.get(client) ?? new Set();
+    // Whoever would be refused is refused before the handshake, which costs more than the refusal.
+    const refused = refusal(state, client, this.#open, ofClient.size) ?? rateRefusal(state, client);
     this.stats.accepted += 1;
     this.stats.active += 1;
     socket.once("close", () => {
       this.stats.active -= 1;
-      this.#handshaking.delete(socket);
     });
-    const { state } = this.#update;
-    // Whoever would be refused is refused before the handshake, which costs more than the refusal.
-    if (this.#terminator === null || refusal(state, clientAddress(socket)) !== null) {
-      handleConnection(state, socket);
-    } else {
-      this.#handshaking.add(socket);
-      this.#terminator.accept(socket);
+    if (refused !== null) {
+      this.stats.refused += 1;
+      return refuse(state, socket, refused);
     }
+    this.#open += 1;
+    this.#sockets.set(client, ofClient.add(socket));
+    socket.once("close", () => {
+      this.#open -= 1;
+      ofClient.delete(socket);
+      if (ofClient.size === 0) this.#sockets.delete(client);
+    });
+    if (this.#terminator === null) handleConnection(state, socket, true);
+    else this.#terminator.accept(socket);
   }
 
   /** Lets connections end until the deadline, then cuts them. No socket is accepted any more. */
@@ -84,6 +95,6 @@ export class TcpListener {
     await drained(() => connections.size, timeoutMs);
     if (connections.size > 0) this.#log.warn({ listener: this.plan.name, connections: connections.size }, "Drain deadline passed: connections are cut");
     for (const connection of connections) connection.close("drained");
-    for (const socket of this.#handshaking) socket.destroy();
+    for (const sockets of this.#sockets.values()) for (const socket of sockets) socket.destroy();
   }
 }

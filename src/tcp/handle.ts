@@ -14,21 +14,24 @@ import { readInto, splice } from "./splice.ts";
  * Client address -> allow and deny -> limits -> expected first bytes -> dial -> relay.
  * The expected bytes come before the dial, so that a port scanner costs the upstream not even a connection. Everything else of the client is taken only
  * once the upstream is connected, so that nothing is accepted that cannot be delivered.
+ * @param isRated whether `rateRefusal` was asked already
  */
-export function handleConnection(state: TcpState, socket: Socket): void {
+export function handleConnection(state: TcpState, socket: Socket, isRated = false): void {
   socket.pause();
   socket.allowHalfOpen = true;
   const client = clientAddress(socket);
+  const refused = refusal(state, client) ?? (isRated ? null : rateRefusal(state, client));
+  if (refused !== null) return refuse(state, socket, refused);
   const connection = new TcpConnection(state, socket, client);
-  const refused = refusal(state, client) ?? rateRefusal(state, client);
-  if (refused !== null) {
-    connection.refuse(refused);
-    return;
-  }
   connection.admit();
   tune(socket, state.plan);
   if (state.plan.expect === null) dialUpstream(connection, null);
   else expectIbApi(connection, (first) => dialUpstream(connection, first));
+}
+
+/** Closes a fresh socket; the reason stands in the access log. */
+export function refuse(state: TcpState, socket: Socket, reason: EndReason): void {
+  new TcpConnection(state, socket, clientAddress(socket)).refuse(reason);
 }
 
 /** The client's address as it is compared and logged; empty on a unix socket. */
@@ -41,17 +44,21 @@ export function isAllowed(plan: TcpListenerPlan, client: string): boolean {
   return plan.deny?.has(client) !== true && plan.allow?.has(client) !== false;
 }
 
-/** Why a connection of this client would be refused now, or null. Costs nothing, so that it can be asked before a TLS handshake too. */
-export function refusal(state: TcpState, client: string): EndReason | null {
-  const { plan, live } = state;
+/**
+ * Why a connection of this client would be refused now, or null. Costs nothing, so that it can be asked before a TLS handshake too.
+ * @param open connections open now, and those of the client; by default the admitted ones
+ */
+export function refusal(state: TcpState, client: string, open = state.live.connections.size, openOfClient = state.live.perClient.get(client) ?? 0): EndReason | null {
+  const { plan } = state;
   // Without its address a TCP client, gone already, cannot be judged.
   if (!isAllowed(plan, client) || (client === "" && plan.listen.kind === "tcp")) return "denied";
-  if (plan.maxConnections > 0 && live.connections.size >= plan.maxConnections) return "too_many_connections";
-  if (plan.maxConnectionsPerClient > 0 && (live.perClient.get(client) ?? 0) >= plan.maxConnectionsPerClient) return "too_many_connections_of_client";
+  if (plan.maxConnections > 0 && open >= plan.maxConnections) return "too_many_connections";
+  if (plan.maxConnectionsPerClient > 0 && openOfClient >= plan.maxConnectionsPerClient) return "too_many_connections_of_client";
   return null;
 }
 
-function rateRefusal({ plan, live }: TcpState, client: string): EndReason | null {
+/** Takes one of the new connections that the client may make; the reason when there is none left. */
+export function rateRefusal({ plan, live }: TcpState, client: string): EndReason | null {
   return plan.connectionRate === null || live.rate.take(client, plan.connectionRate, performance.now()) ? null : "rate_limited";
 }
 

@@ -1,5 +1,6 @@
 // Moves bytes between a client and an upstream, both ways, with backpressure and half-close.
 import type { OnReadOpts, Socket } from "node:net";
+import { timerMs } from "../lib/duration.ts";
 import type { TcpConnection } from "./connection.ts";
 
 // Most sessions send small messages, and a connection that only says hello should cost little; a bulk stream needs few system calls.
@@ -81,7 +82,7 @@ function watchIdle(connection: TcpConnection, idleMs: number): void {
         connection.close("idle_timeout");
       }
     },
-    Math.ceil(idleMs / 8),
+    timerMs(Math.ceil(idleMs / 8)),
   );
   connection.socket.once("close", () => clearInterval(timer));
 }
