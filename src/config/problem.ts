@@ -28,7 +28,10 @@ export function formatPath(path: Path): string {
 
 /** What stands before the last '@' of a word with a colon, where URLs have user and password, replaced by stars of the same length, so that columns stay right. */
 export function maskUrlPasswords(text: string): string {
-  return text.replaceAll(/(?<![^\s'"[{(,=])([A-Za-z0-9+.-]*:\/*)([^\s'"]+)(?=@)/g, (_all, scheme: string, secret: string) => scheme + "*".repeat(secret.length));
+  return text.replaceAll(
+    /(?<![^\s'"[{(,=])([A-Za-z0-9+.-]*:\/*)([^\s'"]+)(?=@)/g,
+    (_all, scheme: string, secret: string) => scheme + "*".repeat(secret.length),
+  );
 }
 
 /** A text from the file in quotes, short, on one line and without passwords, for a message. */

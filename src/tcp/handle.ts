@@ -48,7 +48,12 @@ export function isAllowed(plan: TcpListenerPlan, client: string): boolean {
  * Why a connection of this client would be refused now, or null. Costs nothing, so that it can be asked before a TLS handshake too.
  * @param open connections open now, and those of the client; by default the admitted ones
  */
-export function refusal(state: TcpState, client: string, open = state.live.connections.size, openOfClient = state.live.perClient.get(client) ?? 0): EndReason | null {
+export function refusal(
+  state: TcpState,
+  client: string,
+  open = state.live.connections.size,
+  openOfClient = state.live.perClient.get(client) ?? 0,
+): EndReason | null {
   const { plan } = state;
   // Without its address a TCP client, gone already, cannot be judged.
   if (!isAllowed(plan, client) || (client === "" && plan.listen.kind === "tcp")) return "denied";
