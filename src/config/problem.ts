@@ -26,12 +26,17 @@ export function formatPath(path: Path): string {
   return text;
 }
 
-/** What stands before the last '@' of a word with a colon, where URLs have user and password, replaced by stars of the same length, so that columns stay right. */
+/** Of each word that holds a URL or the like: what stands between its scheme and its last '@', replaced by stars of the same length, so that columns stay right. */
 export function maskUrlPasswords(text: string): string {
-  return text.replaceAll(
-    /(?<![^\s'"[{(,=])([A-Za-z0-9+.-]*:\/*)([^\s'"]+)(?=@)/g,
-    (_all, scheme: string, secret: string) => scheme + "*".repeat(secret.length),
-  );
+  // By words and by index: a search for '@' from each colon would take quadratic time.
+  return text.replaceAll(/[^\s'"]+/g, (word) => {
+    const end = word.lastIndexOf("@");
+    const colon = word.includes("://") ? word.indexOf("://") : word.indexOf(":");
+    if (colon === -1 || colon > end) return word;
+    let start = colon + 1;
+    while (word[start] === "/") start += 1;
+    return word.slice(0, start) + "*".repeat(Math.max(0, end - start)) + word.slice(Math.max(start, end));
+  });
 }
 
 /** A text from the file in quotes, short, on one line and without passwords, for a message. */

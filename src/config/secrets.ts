@@ -4,14 +4,15 @@ import type { ConfigDocument } from "./document.ts";
 import { type Path, maskUrlPasswords } from "./problem.ts";
 import { KNOWN_KEYS } from "./schema.ts";
 
-const SECRET_KEYS = ["authorization", "sha256"];
+// 'token' and 'tokens' want objects: a text there is the token itself.
+const SECRET_KEYS = ["authorization", "sha256", "token", "tokens"];
 const SECRET_PARENTS = ["set_headers"];
-// What the language does not know, or wants an object for, and people try: 'token: abc', 'password: abc'.
+// Keys that the language does not know and people try.
 const SECRET_WORD = /secret|passw|credential|api[-_]?key|(?:bearer|tokens?)$/i;
 
 /** A misspelt key is shown with its line, and its value is as secret as if it were written right. */
 function isSecretKey(key: string, parentKey: string): boolean {
-  return isLike(key, SECRET_KEYS) || isLike(parentKey, SECRET_PARENTS) || (SECRET_WORD.test(key) && !key.endsWith("_file"));
+  return isLike(key, SECRET_KEYS) || isLike(parentKey, SECRET_PARENTS) || (SECRET_WORD.test(key) && !KNOWN_KEYS.has(key));
 }
 
 function isLike(key: string, secretKeys: readonly string[]): boolean {

@@ -200,7 +200,7 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
     case "type":
       return {
         path,
-        message: `Value at ${where} must be ${kind(schema)}, but is ${found(document, path)}${isSecret(path) ? "" : advice(schema, path, value)}`,
+        message: `Value at ${where} must be ${kind(schema)}, but is ${found(document, path)}${isSecret(path) && value !== null ? "" : advice(schema, path, value)}`,
       };
     case "anyOf":
     case "enum":
