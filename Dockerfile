@@ -58,6 +58,10 @@ ENV NODE_ENV=production \
     PATH=/usr/local/bin \
     SIDEGATE_CONFIG=/etc/sidegate/sidegate.yaml
 
+# Where the starter file of "sidegate init mcp" keeps its local CA: beside itself it could not, as /etc/sidegate is mounted read-only.
+# So that --read-only needs no further flag. A new volume, anonymous or named, takes over the directory's owner and mode (65532, 700).
+VOLUME /var/lib/sidegate
+
 # Not root. Docker sets net.ipv4.ip_unprivileged_port_start=0 in a container's own network, so ":443" works all the same;
 # with network_mode: host that setting is the host's.
 USER 65532:65532

@@ -62,6 +62,19 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return gateway;
 }
 
+/** Names of what came and went, for the log. */
+function describeChange(before: Plan, after: Plan): Record<string, readonly string[]> {
+  const names = (plan: Plan, kind: "listeners" | "routes"): Set<string> =>
+    new Set(kind === "routes" ? plan.routes.map(({ name }) => name) : plan.listeners.keys());
+  const change: Record<string, readonly string[]> = {};
+  for (const kind of ["listeners", "routes"] as const) {
+    const [had, has] = [names(before, kind), names(after, kind)];
+    if (!has.isSubsetOf(had)) change[`${kind}_added`] = [...has.difference(had)];
+    if (!had.isSubsetOf(has)) change[`${kind}_removed`] = [...had.difference(has)];
+  }
+  return change;
+}
+
 export class Gateway {
   readonly #options: GatewayOptions;
   readonly #log: Log;
@@ -137,7 +150,7 @@ export class Gateway {
       if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
       if (loaded.digest === current.digest && this.#listeners.all.every(({ down }) => down === "")) {
         if (this.#refusal !== null) {
-          this.#metrics.reload(true);
+          this.#metrics.restored();
           this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
           this.#refusal = null;
         }
@@ -154,7 +167,10 @@ export class Gateway {
       this.#commit(prepared);
       if (previousAdmin !== this.#admin) void previousAdmin?.close();
       this.#metrics.reload(true);
-      this.#log.info({ event: "reloaded", duration_ms: Math.round(performance.now() - startedAt) }, "Configuration reloaded");
+      this.#log.info(
+        { event: "reloaded", ...describeChange(current.plan, prepared.plan), duration_ms: Math.round(performance.now() - startedAt) },
+        "Configuration reloaded",
+      );
       return { outcome: "changed" };
     } catch (error) {
       const message = error instanceof GatewayError ? error.message : `Cannot apply the configuration: ${describeSystemError(error)}`;
@@ -167,7 +183,7 @@ export class Gateway {
     if (this.#refusal?.result.text === result.text) return result;
     this.#refusal = { at: new Date(), result };
     this.#metrics.reload(false);
-    this.#log.error({ event: "reload_refused", problems: result.problems }, "Configuration refused, the last good one goes on");
+    this.#log.error({ event: "reload_refused", problems: result.problems, text: result.text }, "Configuration refused, the last good one goes on");
     return result;
   }
 
@@ -206,6 +222,15 @@ export class Gateway {
     this.#current = prepared;
     this.#loadedAt = new Date();
     this.#refusal = null;
+    this.#warnOfExpired(prepared);
+  }
+
+  #warnOfExpired({ tls }: Prepared): void {
+    for (const [listener, certificates] of tls) {
+      for (const { names, file, notAfter } of certificates.list()) {
+        if (notAfter.getTime() < Date.now()) this.#log.warn({ listener, names, file, expired_at: notAfter.toISOString() }, "A certificate has expired");
+      }
+    }
   }
 
   /** Lets go of log files and metrics that only another configuration had. */
@@ -235,7 +260,7 @@ export class Gateway {
     const accessLog = this.#accessLogs.open(listener.accessLog, listener.name);
     const present = this.#listeners.find(listener.name);
     if (listener.protocol === "http") {
-      const { live, drain } = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false } };
+      const { live, drain } = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false, cut: false } };
       const state = createHttpState({
         plan: listener,
         gateway: plan,

@@ -1,13 +1,12 @@
 // The edge of the process: arguments, environment, signals and exit codes. The only file that touches `process`.
 import { enableCompileCache } from "node:module";
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { isatty } from "node:tty";
 
 // What Node.js made of the sources is kept for the next start, which it halves. Not in the shared /tmp, Node's default: whoever can
 // write there could plant code. The image brings its own, in NODE_COMPILE_CACHE.
-if ((process.env["NODE_COMPILE_CACHE"] ?? "") === "")
-  enableCompileCache(join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "sidegate", "compiled"));
+const cacheHome = process.env["XDG_CACHE_HOME"] || (process.env["HOME"] ? join(process.env["HOME"], ".cache") : "");
+if (!process.env["NODE_COMPILE_CACHE"] && isAbsolute(cacheHome)) enableCompileCache(join(cacheHome, "sidegate", "compiled"));
 const { runCommand } = await import("./cli/commands.ts");
 
 const stop = new AbortController();

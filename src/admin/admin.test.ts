@@ -63,7 +63,7 @@ test("each path answers, with nothing to cache", async (t) => {
   const { ask } = await setUp(t);
   const health = await ask("/health");
   assert.deepEqual([health.status, health.body, health.headers["cache-control"]], [200, '{"status":"ok"}\n', "no-store"]);
-  assert.deepEqual(JSON.parse((await ask("/ready?x=1")).body), { status: "ready", problems: [] });
+  assert.deepEqual(JSON.parse((await ask("/ready?x=1")).body), { status: "ready", problems: [], config: { file: "/x.yaml" } });
   assert.deepEqual(JSON.parse((await ask("/status")).body), STATUS);
   const metrics = await ask("/metrics");
   assert.deepEqual([metrics.body, metrics.headers["content-type"]], ["up 1\n", "text/plain; version=0.0.4; charset=utf-8"]);
@@ -74,7 +74,11 @@ test("readiness is 503 only when the gateway cannot do its work", async (t) => {
   const { ask } = await setUp(t, { status: () => ({ ...STATUS, upstreams: [{ name: "bus", targets: [unhealthy] }] }) });
   const answer = await ask("/ready");
   assert.equal(answer.status, 503);
-  assert.deepEqual(JSON.parse(answer.body), { status: "unready", problems: [{ what: "upstream", name: "bus", reason: "connection refused" }] });
+  assert.deepEqual(JSON.parse(answer.body), {
+    status: "unready",
+    problems: [{ what: "upstream", name: "bus", reason: "connection refused" }],
+    config: { file: "/x.yaml" },
+  });
   assert.equal((await ask("/health")).status, 200);
 });
 

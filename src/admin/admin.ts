@@ -82,8 +82,10 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     if (path === "/metrics") return send(response, 200, EXPOSITION_CONTENT_TYPE, await options.metrics.text());
     if (path === "/status") return sendJson(response, 200, options.status());
     if (path === "/ready") {
-      const readiness = buildReadiness(options.status());
-      return sendJson(response, readiness.status === "unready" ? 503 : 200, readiness);
+      const status = options.status();
+      const readiness = buildReadiness(status);
+      // The commands compare the file with theirs: several gateways may run on one machine.
+      return sendJson(response, readiness.status === "unready" ? 503 : 200, { ...readiness, config: { file: status.config.file } });
     }
     const result = await options.reload();
     if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });

@@ -1,14 +1,32 @@
 // Talks to the admin interface of a running gateway, whose address the configuration file tells.
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { connect } from "node:net";
 import { interpolate } from "../config/interpolate.ts";
 import { formatAddress, parseListenAddress } from "../lib/address.ts";
-import { describeSystemError, GatewayError } from "../lib/errors.ts";
+import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { plainLine } from "./table.ts";
 
 /** No gateway answers. */
 export class AdminUnreachable extends GatewayError {
-  constructor(address: string, reason: string) {
-    super("ERR_ADMIN_UNREACHABLE", `No gateway answers on ${address} (${reason}); is it running?`);
+  readonly address: string;
+  readonly reason: string;
+
+  constructor(address: string, reason: string, file?: { readonly path: string; readonly trouble: string }) {
+    super(
+      "ERR_ADMIN_UNREACHABLE",
+      file === undefined
+        ? `No gateway answers on ${address} (${reason}); is it running?`
+        : `'${file.path}' ${file.trouble}, and no gateway answers on ${address} (${reason})`,
+    );
+    this.address = address;
+    this.reason = reason;
+  }
+}
+
+/** A gateway answers, but it is not the one that was asked for, or does not tell. */
+export class WrongGateway extends GatewayError {
+  constructor(message: string) {
+    super("ERR_WRONG_GATEWAY", message);
   }
 }
 
@@ -20,19 +38,53 @@ const DEFAULT_ADMIN = "127.0.0.1:2019";
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 /**
- * Asks the gateway that serves `file`.
- * @param timeoutMs for the whole answer
+ * Asks the gateway that serves `file`, absolute. An answer of another gateway is never given, nor is another one made to reload.
+ * @param timeoutMs for one answer
  * @throws {AdminUnreachable}
+ * @throws {WrongGateway}
  */
 export async function askAdmin(
   file: string,
   env: Readonly<Record<string, string | undefined>>,
-  method: "GET" | "POST",
-  path: string,
+  question: "GET /ready" | "GET /status" | "POST /reload",
   timeoutMs: number,
 ): Promise<AdminAnswer> {
-  const address = await findAdminAddress(file, env);
-  const text = await exchange(address, `${method} ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, timeoutMs);
+  const source = await readFile(file, "utf8").catch((error: unknown) => ({ error }));
+  const text = typeof source === "string" ? source : "";
+  const address = await findAdminAddress(text, env);
+  try {
+    const isPost = question === "POST /reload";
+    const answer = await ask(address, isPost ? "GET /ready" : question, timeoutMs);
+    await checkServes(answer, file, formatAddress(address));
+    return isPost ? await ask(address, question, timeoutMs) : answer;
+  } catch (error) {
+    if (!(error instanceof AdminUnreachable) || typeof source === "string") throw error;
+    const trouble = systemErrorCode(source.error) === "ENOENT" ? "does not exist" : `cannot be read (${describeSystemError(source.error)})`;
+    throw new AdminUnreachable(error.address, error.reason, { path: file, trouble });
+  }
+}
+
+async function checkServes(answer: AdminAnswer, file: string, address: string): Promise<void> {
+  const { config, error } = parseAnswer(answer.body);
+  const served = config?.file;
+  if (served === undefined)
+    throw new WrongGateway(`The gateway on ${address} does not tell which file it serves: ${plainLine(error ?? `status ${answer.status}`)}`);
+  if (served === file) return;
+  // A link and what it leads to are the same file.
+  const [a, b] = await Promise.all([served, file].map((path) => realpath(path).catch(() => null)));
+  if (a === null || a !== b) throw new WrongGateway(`The gateway on ${address} serves '${plainLine(served)}', not '${file}'`);
+}
+
+function parseAnswer(body: string): { config?: { file?: string }; error?: string } {
+  try {
+    return JSON.parse(body) as ReturnType<typeof parseAnswer>;
+  } catch {
+    return {};
+  }
+}
+
+async function ask(address: AdminAddress, question: string, timeoutMs: number): Promise<AdminAnswer> {
+  const text = await exchange(address, `${question} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, timeoutMs);
   const end = text.indexOf("\r\n\r\n");
   const head = text.slice(0, end);
   const status = /^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1];
@@ -42,19 +94,34 @@ export async function askAdmin(
 }
 
 // Loading the whole configuration would cost more than the question; and the file may be bad while the gateway runs on.
-async function findAdminAddress(file: string, env: Readonly<Record<string, string | undefined>>): Promise<AdminAddress> {
-  const listen = await findAdminListen(file);
+async function findAdminAddress(source: string, env: Readonly<Record<string, string | undefined>>): Promise<AdminAddress> {
+  const listen = await findAdminListen(source);
   const text = listen === null ? null : interpolate(listen, env);
   return (text?.ok === true ? parseListenAddress(text.text) : null) ?? (parseListenAddress(DEFAULT_ADMIN) as AdminAddress);
 }
 
-async function findAdminListen(file: string): Promise<string | null> {
-  const text = await readFile(file, "utf8").catch(() => "");
+async function findAdminListen(text: string): Promise<string | null> {
   // Parsing YAML costs a third of a health check, and most files leave the admin interface where it is.
   if (!/\badmin\b/.test(text)) return null;
   const { parseDocument } = await import("yaml");
   const listen = parseDocument(text, { logLevel: "silent", uniqueKeys: false }).getIn(["admin", "listen"]);
-  return typeof listen === "string" ? listen : null;
+  return typeof listen === "string" ? listen : guessAdminListen(text);
+}
+
+/** `admin: { listen: X }`, or `listen: X` below `admin:`, in a text that is no YAML: the gateway still serves what stood there before the slip. */
+function guessAdminListen(text: string): string | null {
+  const lines = text.replace(/^\uFEFF/, "").split(/\r?\n/);
+  const start = lines.findIndex((line) => /^admin[ \t]*:/.test(line));
+  if (start === -1) return null;
+  const length = lines.slice(start + 1).findIndex((line) => /^[^\s#]/.test(line));
+  const [first = "", ...below] = length === -1 ? lines.slice(start) : lines.slice(start, start + 1 + length);
+  const candidates = [first.replace(/^admin[ \t]*:[ \t]*\{/, ","), ...below];
+  for (const line of candidates) {
+    const match = /^(?:\s|[^#]*,[ \t]*)[ \t]*listen:[ \t]*(?:"([^"]*)|'([^']*)|((?:\$\{\w*\}|[^\s,}#"'])+))/.exec(line);
+    const listen = match?.[1] ?? match?.[2] ?? match?.[3];
+    if (listen !== undefined) return listen;
+  }
+  return null;
 }
 
 // By hand, because loading node:http doubles the time of a health check. The interface always closes after its answer.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -107,6 +107,27 @@ test("'init' overwrites nothing unless --force says so", async () => {
   assert.equal((await run(["init", "--output", "mine.yaml", "--force"])).code, 0);
   assert.notEqual(readFileSync(file, "utf8"), "mine");
   assert.match((await run(["init", "--output", "mine.yaml/x/y.yaml"])).stderr, /^Cannot write '.*\/mine\.yaml\/x\/y\.yaml': /);
+});
+
+test("'init' prints paths that work from where it ran, and says what to do where it may not write", async () => {
+  const elsewhere = join(dir, "elsewhere");
+  mkdirSync(join(dir, "here"));
+  const { stdout } = await run(["init", "--output", join(elsewhere, "sidegate.yaml")], {}, join(dir, "here"));
+  assert.ok(stdout.includes(`  sidegate run ${elsewhere}/sidegate.yaml\n`), stdout);
+  assert.doesNotMatch(stdout, /\.\.\//);
+  const locked = join(dir, "locked");
+  mkdirSync(locked);
+  chmodSync(locked, 0o555);
+  chmodSync(dir, 0o755);
+  const uid = process.geteuid?.();
+  // Root may write everywhere.
+  if (uid === 0) process.seteuid?.(65_532);
+  try {
+    const { code, stderr } = await run(["init", "ib-gateway"], {}, locked);
+    assert.deepEqual([code, stderr], [1, `Cannot write '${locked}/sidegate.yaml': permission denied; 'sidegate init ib-gateway --output -' prints it\n`]);
+  } finally {
+    if (uid === 0) process.seteuid?.(0);
+  }
 });
 
 test("'check' exits with 64 and tells all problems with their places, as text or JSON", async () => {

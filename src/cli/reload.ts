@@ -7,7 +7,7 @@ const TIMEOUT_MS = 60_000;
 
 export async function runReload(args: readonly string[], io: Io): Promise<number> {
   const { positionals } = parseCommand(args, {}, 1);
-  const answer = await askAdmin(configFile(io, positionals[0]), io.env, "POST", "/reload", TIMEOUT_MS);
+  const answer = await askAdmin(configFile(io, positionals[0]), io.env, "POST /reload", TIMEOUT_MS);
   const result = JSON.parse(answer.body) as { changed?: boolean; text?: string; error?: string };
   if (answer.status === 200) {
     io.stdout(result.changed === true ? "Reloaded\n" : "Nothing has changed\n");

@@ -45,6 +45,7 @@ test("the status reads as aligned tables without a single control character", ()
     `Sidegate 1.0.0, degraded, up 1h, process 7
 /etc/sidegate/sidegate.yaml, taken 30s ago, digest 0123456789ab
 upstream 'bus': http://127.0.0.1:2: connection refused
+certificate 'localhost': expired at 2026-11-20T10:00:00.000Z
 
 LISTENER  PROTOCOL  ADDRESS         TLS          CONNECTIONS
 https     http      *:8443          application  12
@@ -65,6 +66,13 @@ localhost            https     internal CA     expired 1d ago
   );
 });
 
+test("a target whose first checks failed is not said to be unchecked", () => {
+  const target = { url: "http://127.0.0.1:1", health: "unknown", active: 0, ejected: false } as const;
+  const shown = (reason: string): string => formatStatus({ ...STATUS, upstreams: [{ name: "bus", targets: [{ ...target, reason }] }] }, NOW, false);
+  assert.match(shown("connection refused"), /127\.0\.0\.1:1 +failing +0 +connection refused\n/);
+  assert.match(shown(""), /127\.0\.0\.1:1 +not checked +0\n/);
+});
+
 test("what is not there has no table", () => {
   const text = formatStatus({ ...STATUS, routes: [], upstreams: [], certificates: [], draining_listeners: 0 }, NOW, false);
   assert.doesNotMatch(text, /ROUTE|UPSTREAM|CERTIFICATE|removed/);
@@ -83,7 +91,7 @@ test("--watch shows the status again until it is stopped", async () => {
   const address = { kind: "unix", path: join(dir, "admin.sock") } as const;
   const admin = await startAdmin({
     address,
-    status: () => STATUS,
+    status: () => ({ ...STATUS, config: { ...STATUS.config, file: join(dir, "sidegate.yaml") } }),
     metrics: { text: () => Promise.resolve("") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     log,

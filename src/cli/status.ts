@@ -4,7 +4,7 @@ import { buildReadiness } from "../admin/ready.ts";
 import type { CertificateStatus, GatewayStatus, TargetStatus } from "../admin/status.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { askAdmin } from "./admin-client.ts";
-import { configFile, EXIT_FAILED, EXIT_OK, hasColors, parseCommand, type Io } from "./io.ts";
+import { configFile, EXIT_OK, hasColors, parseCommand, type Io } from "./io.ts";
 import { colored, formatTable, plainLine, type Cell } from "./table.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -16,11 +16,7 @@ export async function runStatus(args: readonly string[], io: Io): Promise<number
   const { values, positionals } = parseCommand(args, { json: { type: "boolean", default: false }, watch: { type: "boolean", default: false } }, 1);
   const file = configFile(io, positionals[0]);
   for (;;) {
-    const answer = await askAdmin(file, io.env, "GET", "/status", TIMEOUT_MS);
-    if (answer.status !== 200) {
-      io.stderr(`The gateway cannot tell its status: ${answer.body}`);
-      return EXIT_FAILED;
-    }
+    const answer = await askAdmin(file, io.env, "GET /status", TIMEOUT_MS);
     // One line a time for programs that follow it, an indented object for people.
     if (values.json) io.stdout(values.watch ? answer.body : `${JSON.stringify(JSON.parse(answer.body), null, 2)}\n`);
     else io.stdout((values.watch && io.isTty ? CLEAR_SCREEN : "") + formatStatus(JSON.parse(answer.body) as GatewayStatus, new Date(), hasColors(io)));
@@ -32,7 +28,7 @@ export async function runStatus(args: readonly string[], io: Io): Promise<number
 
 /** The status as tables. */
 export function formatStatus(status: GatewayStatus, now: Date, colors: boolean): string {
-  const { status: readiness, problems } = buildReadiness(status);
+  const { status: readiness, problems } = buildReadiness(status, now);
   const color = readiness === "ready" ? "green" : readiness === "degraded" ? "yellow" : "red";
   const sections = [
     `Sidegate ${status.version}, ${colored(readiness, color, colors)}, up ${formatDuration(status.uptime_seconds * 1_000)}, process ${status.pid}\n` +
@@ -80,11 +76,13 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
   return sections.filter((section) => section !== "").join("\n");
 }
 
-function healthCell({ health, ejected }: TargetStatus): Cell {
+function healthCell({ health, ejected, reason }: TargetStatus): Cell {
   if (health === "unhealthy") return { text: health, color: "red" };
   if (ejected) return { text: "left out", color: "yellow" };
   if (health === "degraded") return { text: health, color: "yellow" };
-  return health === "healthy" ? { text: health, color: "green" } : "not checked";
+  if (health === "healthy") return { text: health, color: "green" };
+  // Its first checks failed, but not yet as often as it takes to call it unhealthy.
+  return reason === "" ? "not checked" : { text: "failing", color: "yellow" };
 }
 
 function expiryCell({ expires_at }: CertificateStatus, now: Date): Cell {

@@ -123,6 +123,18 @@ function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
 function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {
   const [first, ...more] = (["path", "path_prefix", "path_regex"] as const).filter((key) => route[key] !== undefined);
   for (const key of more) check.report([...path, key], `Both '${first}' and '${key}' are given; a route has one of path, path_prefix and path_regex`, "key");
+  // Other servers mean by it what path_prefix means.
+  let hasStar = false;
+  for (const key of ["path", "path_prefix", "strip_prefix"] as const) {
+    const value = sound(key) ? (route[key] ?? "") : "";
+    if (!value.endsWith("*")) continue;
+    hasStar = true;
+    const bare = check.text([...path, key], value).replace(/\/*\*+$/, "");
+    check.report(
+      [...path, key],
+      `A '*' at the end stands for itself here; write ${key === "path" ? "path_prefix" : key}: ${quote(bare === "" ? "/" : bare).slice(1, -1)} instead`,
+    );
+  }
   for (const key of ["path_prefix", "strip_prefix"] as const) {
     const value = sound(key) ? (route[key] ?? "") : "";
     if (value.length > 1 && value.endsWith("/")) {
@@ -132,7 +144,7 @@ function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: 
       );
     }
   }
-  if (!sound("strip_prefix") || !check.isSound([...path, "path"]) || !check.isSound([...path, "path_prefix"])) return;
+  if (hasStar || !sound("strip_prefix") || !check.isSound([...path, "path"]) || !check.isSound([...path, "path_prefix"])) return;
   const strip = (route.strip_prefix ?? "").replace(/(?<=.)\/+$/, "");
   const own = route.path ?? route.path_prefix;
   if (own === undefined) {

@@ -2,7 +2,7 @@
 import { isNeighbour, parseTarget } from "../lib/target.ts";
 import type { CheckContext } from "./check-context.ts";
 import { type Path, quote } from "./problem.ts";
-import type { UpstreamEntry } from "./types.ts";
+import type { Listener, Route, UpstreamEntry } from "./types.ts";
 
 /** What may use an upstream: HTTP routes, TCP listeners, or (unix sockets) both. */
 export type UpstreamKind = "http" | "tcp" | "either";
@@ -60,13 +60,25 @@ function checkTargets(check: CheckContext, path: Path, entry: Exclude<UpstreamEn
       );
     else schemes.set(parsed.scheme, check.text(at, text));
   }
-  if (upstreamKind(entry) === "tcp") {
+  const kind = upstreamKind(entry);
+  if (kind === "tcp" || (kind === "either" && isForTcpAlone(check, String(path.at(-1))))) {
     for (const key of HTTP_ONLY) {
       if (!check.isWritten([...path, key])) continue;
       const remedy = key === "health" || key === "timeouts" ? "; the TCP listener has its own" : "";
-      check.report([...path, key], `'${key}' is for HTTP upstreams, but the targets are tcp${remedy}`, "key");
+      check.report(
+        [...path, key],
+        `'${key}' is for HTTP upstreams, but ${kind === "tcp" ? "the targets are tcp" : "only TCP listeners use this one"}${remedy}`,
+        "key",
+      );
     }
   } else if (entry.ca_file !== undefined && schemes.size > 0 && !schemes.has("https")) {
     check.report([...path, "ca_file"], "'ca_file' does nothing: no target is https", "key");
   }
+}
+
+/** Whether TCP listeners use the upstream and no route does: a unix socket then speaks plain TCP. */
+function isForTcpAlone(check: CheckContext, name: string): boolean {
+  const routes: unknown = check.config.routes;
+  const isRouted = !Array.isArray(routes) || (routes as (Route | null)[]).some((route) => route?.upstream === name);
+  return !isRouted && check.entries<Listener>("listeners").some(([, listener]) => listener?.protocol === "tcp" && listener.upstream === name);
 }

@@ -46,3 +46,9 @@ test("what is missing or malformed says so without values", () => {
   assert.match(reason("${A"), /no closing/);
   for (const source of ["${}", "${1}", "${A-b}", "${A:b}", "${A B}", "${A:+b}"]) assert.match(reason(source), /^Only \$\{VAR\}/, source);
 });
+
+test("defaults within defaults have an end", () => {
+  const nested = (depth: number): string => `${"${NONE:-".repeat(depth)}x${"}".repeat(depth)}`;
+  assert.equal(text(nested(10)), "x");
+  assert.match(reason(nested(50_000)), /^More than 10 defaults/);
+});

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { type TestContext, test } from "node:test";
 import { buildPlan } from "../plan/build.ts";
 import { formatProblems } from "./format-problems.ts";
@@ -30,7 +32,12 @@ function digest(loaded: LoadedConfig): string {
 test("what is not a readable text of at most 1 MiB is one problem", async (t) => {
   const dir = await directory(t);
   const file = join(dir, "sidegate.yaml");
-  assert.equal(problems(await loadConfig(file, {})), `${file}: Cannot read the configuration: no such file or directory\n`);
+  assert.equal(
+    problems(await loadConfig(file, {})),
+    `${file}: Cannot read the configuration: no such file or directory; 'sidegate init' writes one; in a container mount its directory at /etc/sidegate\n`,
+  );
+  await writeFile(join(dir, "other.yml"), MINIMAL);
+  assert.match(problems(await loadConfig(join(dir, "other.yaml"), {})), /no such file or directory; there is '.*\/other\.yml': name that one, or rename it\n$/);
   assert.equal(problems(await loadConfig(dir, {})), `${dir}: Cannot read the configuration: it is a directory\n`);
   assert.match(problems(await loadConfig("/dev/zero", {})), /it is not a regular file/);
   await writeFile(file, `${MINIMAL}#${"x".repeat(1024 * 1024)}`);
@@ -39,6 +46,23 @@ test("what is not a readable text of at most 1 MiB is one problem", async (t) =>
   digest(await loadConfig(file, {}));
   const failed = await loadConfig(join(dir, "none.yaml"), {});
   assert.deepEqual(failed.paths, [join(dir, "none.yaml")]);
+});
+
+test("a file that may not be read is told with the user who tried", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await writeFile(file, MINIMAL, { mode: 0o000 });
+  const uid = process.geteuid?.();
+  // Root may read everything.
+  if (uid === 0) process.seteuid?.(65_532);
+  try {
+    assert.equal(
+      problems(await loadConfig(file, {})),
+      `${file}: Cannot read the configuration: permission denied (it is read as uid ${uid === 0 ? 65_532 : uid})\n`,
+    );
+  } finally {
+    if (uid === 0) process.seteuid?.(0);
+  }
 });
 
 test("the digest changes with what is said and with the files, and with nothing else", async (t) => {
@@ -115,4 +139,13 @@ test("1000 routes and 100 certificates load in less than a second", async (t) =>
   assert.equal(plan.routes.length, 1000);
   const ms = (user + system) / 1000;
   assert.ok(ms < 1_000, `it took ${ms} ms of CPU`);
+});
+
+test("a pipe instead of a file is a problem, and nothing waits for its writer", async (t) => {
+  const dir = await directory(t);
+  execFileSync("mkfifo", [join(dir, "pipe")]);
+  await writeFile(join(dir, "sidegate.yaml"), `${MINIMAL}auth: { tokens: [{ name: ci, sha256_file: pipe }] }\n`);
+  const loaded = await Promise.race([loadConfig(join(dir, "sidegate.yaml"), {}), delay(2_000, null, { ref: false })]);
+  assert.ok(loaded !== null, "it waits");
+  assert.match(problems(loaded), /Cannot read '.*pipe': it is not a regular file/);
 });

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { checkDocument } from "./check.ts";
 import { type Env, interpolateDocument } from "./interpolate.ts";
 import { parseConfig } from "./parse.ts";
-import type { Problem } from "./problem.ts";
+import { type Problem, quote } from "./problem.ts";
 import { readText } from "./read.ts";
 import { resolveConfig } from "./resolve.ts";
 import { maskSecrets } from "./secrets.ts";
@@ -39,7 +39,9 @@ export async function loadConfig(path: string, env: Env): Promise<LoadedConfig> 
   const own = resolve(path);
   const file = await readText(own);
   if (!file.ok) {
-    const problem: Problem = { file: path, line: 0, column: 0, length: 0, message: `Cannot read the configuration: ${file.reason}`, path: "" };
+    const advice = file.isMissing === true ? `; ${await adviseMissing(own)}` : "";
+    const message = `Cannot read the configuration: ${file.reason}${advice}`;
+    const problem: Problem = { file: path, line: 0, column: 0, length: 0, message, path: "" };
     return { ok: false, problems: [problem], source: "", paths: [own] };
   }
   const { document, problems, paths: refused, usable } = parseConfig(path, file.text);
@@ -56,6 +58,12 @@ export async function loadConfig(path: string, env: Env): Promise<LoadedConfig> 
     .update(JSON.stringify([check.config, [...files]]))
     .digest("hex");
   return { ok: true, config: check.config, files, paths: watched, digest };
+}
+
+async function adviseMissing(path: string): Promise<string> {
+  const twin = path.endsWith(".yaml") ? path.replace(/aml$/, "ml") : path.replace(/\.yml$/, ".yaml");
+  const isThere = twin !== path && (await readText(twin)).ok;
+  return isThere ? `there is ${quote(twin)}: name that one, or rename it` : "'sidegate init' writes one; in a container mount its directory at /etc/sidegate";
 }
 
 function inOrder(problems: readonly Problem[]): Problem[] {

@@ -2,11 +2,11 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { isUtf8 } from "node:buffer";
-import { describeSystemError } from "../lib/errors.ts";
+import { describeSystemError, systemErrorCode } from "../lib/errors.ts";
 
 export const MAX_FILE_BYTES = 1024 * 1024;
 
-export type FileText = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly reason: string };
+export type FileText = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly reason: string; readonly isMissing?: boolean };
 
 /**
  * The text of a file of at most 1 MiB in UTF-8, without a byte order mark.
@@ -26,6 +26,9 @@ export async function readText(path: string): Promise<FileText> {
     if (!isUtf8(bytes)) return { ok: false, reason: "it is not UTF-8 text" };
     return { ok: true, text: bytes.toString("utf8").replace(/^\uFEFF/, "") };
   } catch (error) {
-    return { ok: false, reason: describeSystemError(error) };
+    const code = systemErrorCode(error);
+    const uid = process.geteuid?.();
+    const who = code === "EACCES" && uid !== undefined ? ` (it is read as uid ${uid})` : "";
+    return { ok: false, reason: `${describeSystemError(error)}${who}`, isMissing: code === "ENOENT" };
   }
 }

@@ -5,6 +5,7 @@ import { plainIp } from "../lib/address.ts";
 import { makeRequestId } from "./read-head.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
+import type { HttpState } from "./state.ts";
 
 // More than these in a chain are no proxies of ours.
 const MAX_HOPS = 32;
@@ -96,8 +97,15 @@ function lastMember(value: string | null): string | null {
   return (comma === -1 ? value : value.slice(comma + 1)).trim();
 }
 
+/** Whether the peer of a connection is admitted itself, or speaks for others who may be. */
+export function isAdmittedPeer({ plan, trustedProxies }: HttpState, peer: string): boolean {
+  return trustedProxies.has(peer) || (plan.deny?.has(peer) !== true && plan.allow?.has(peer) !== false);
+}
+
 /** Whether the listener admits the client's address; `deny` is stronger. @throws {RequestError} 403 */
 export function admitAddress(x: Exchange): void {
-  const { allow, deny } = x.state.plan;
+  const { allow, deny, listen } = x.state.plan;
+  // A TCP client that reset its connection has no address any more, but its request may have come: it would be on no `deny` list.
+  if (x.peer === "" && listen.kind === "tcp") throw new RequestError(403, "ERR_ADDRESS", "Your address is not known");
   if (deny?.has(x.client) === true || allow?.has(x.client) === false) throw new RequestError(403, "ERR_ADDRESS", "Your address is not admitted");
 }

@@ -10,6 +10,10 @@ export class ClientConnection {
   /** The address at the other end, plain; empty on a unix socket. */
   readonly peer: string;
   readonly secure: boolean;
+  /** Requests under way. */
+  requests = 0;
+  /** When the last request ended (performance.now); 0 before. */
+  endedMs = 0;
   /** Whether the rest of a request that was answered is read away. */
   discarding = false;
 
@@ -17,6 +21,13 @@ export class ClientConnection {
     this.peer = plainIp(socket.remoteAddress ?? "");
     this.secure = "encrypted" in socket && socket.encrypted === true;
   }
+}
+
+/** Since when no request is under way on an HTTP/2 session (performance.now; `openedMs` when there was none yet); null while one is. */
+export function idleSinceMs(session: object, openedMs: number): number | null {
+  const connection = (session as Marked)[CONNECTION];
+  if (connection === undefined) return openedMs;
+  return connection.requests > 0 ? null : connection.endedMs;
 }
 
 /** Whether what comes on the socket belongs to a request that was answered already. */

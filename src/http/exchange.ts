@@ -89,6 +89,7 @@ export class Exchange {
     this.peer = this.client = this.connection.peer;
     this.scheme = this.connection.secure ? "https" : "http";
     state.live.active += 1;
+    this.connection.requests += 1;
   }
 
   /** The first value of a request header, or null. `name` in lower case. */

@@ -10,10 +10,14 @@ export function finish(x: Exchange, complete: boolean): void {
   if (x.finished) return;
   x.finished = true;
   x.state.live.active -= 1;
+  x.connection.requests -= 1;
+  if (!complete && x.state.drain.cut) x.cause = "ERR_DRAINED: cut when the drain deadline had passed";
   if (x.status === 0) x.status = CLIENT_CLOSED_REQUEST;
   const stats = x.route === null ? x.state.noRoute : x.route.stats;
   if (x.route !== null) stats.active -= 1;
-  const durationMs = performance.now() - x.startedMs;
+  const now = performance.now();
+  x.connection.endedMs = now;
+  const durationMs = now - x.startedMs;
   stats.observe(x.status, durationMs, x.bytesIn, x.bytesOut);
   if (x.state.accessLog !== null) writeAccessLog(x.state.accessLog, x, durationMs, complete);
 }

@@ -14,12 +14,15 @@ import { rewriteRequest } from "./rewrite-request.ts";
 import { rewriteResponse } from "./rewrite-response.ts";
 import { asRecord, passableTrailers, sendHead } from "./send-head.ts";
 import type { LiveRoute } from "./state.ts";
+import { watchTail } from "./tail.ts";
 import { relayUpgrade } from "./upgrade.ts";
 
 // A stale connection is met at most once for each that was kept; after some the upstream has another trouble.
 const MAX_STALE_RETRIES = 3;
 // A body that comes whole with its head goes out with it in one write; above this size copying costs more than a second write.
 const MAX_JOINED_BYTES = 16_384;
+// They pass without backpressure, and no timeout counts them as a response.
+const MAX_INTERIM_RESPONSES = 64;
 
 /** Sends the request on. Whatever happens, the exchange gets a response or its end. */
 export function forward(x: Exchange, route: LiveRoute, permit: Permit): void {
@@ -40,6 +43,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #reading = false;
   #requestEnded: boolean;
   #headed = false;
+  #interimResponses = 0;
   /** The head was given to Node.js, which holds it until the first byte of the body. */
   #headHeld = false;
   #upstreamStalls = false;
@@ -117,6 +121,8 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   onInformation(status: number, headers: string[]): void {
     // 100 is answered by ourselves; RFC 9110, 15.2: the others pass, but not to HTTP/1.0.
     const { req, res } = this.#x;
+    this.#interimResponses += 1;
+    if (this.#interimResponses > MAX_INTERIM_RESPONSES) return this.#giveUp(this.#protocolError("too many interim responses"));
     if (status === 100 || (this.#x.stream === null && req.httpVersionMinor === 0)) return;
     this.#guard(() => res.writeInformation(status, asRecord(headers)));
   }
@@ -130,20 +136,17 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     this.#guard(() => sendHead(x, status, reason, rewritten));
   }
 
-  /** Node.js refuses some heads that are well-formed otherwise (two Content-Type over HTTP/2): that ends the request, not the process. */
+  /** Node.js may refuse a head that is well-formed for us: that ends the request, not the process. */
   #guard(write: () => void): void {
     try {
       write();
     } catch (error) {
-      this.#giveUp(
-        new HttpCallError(
-          "ERR_UPSTREAM_PROTOCOL",
-          `bad response (${error instanceof Error ? error.message : "unknown"}) at ${this.#target?.plan.url ?? ""}`,
-          "begun",
-          error,
-        ),
-      );
+      this.#giveUp(this.#protocolError(error instanceof Error ? error.message : "unknown", error));
     }
+  }
+
+  #protocolError(words: string, cause?: unknown): HttpCallError {
+    return new HttpCallError("ERR_UPSTREAM_PROTOCOL", `bad response (${words}) at ${this.#target?.plan.url ?? ""}`, "begun", cause);
   }
 
   onFlush(): void {
@@ -191,6 +194,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
       if (trailers.length > 0 && (x.stream !== null || x.res.chunkedEncoding)) this.#guard(() => x.res.addTrailers(asRecord(trailers)));
       x.res.end();
     }
+    watchTail(x);
     if (!this.#requestEnded) discardRequest(x);
   }
 

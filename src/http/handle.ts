@@ -15,6 +15,7 @@ import { readHead } from "./read-head.ts";
 import { rescue } from "./rescue.ts";
 import { sendHead } from "./send-head.ts";
 import type { HttpState } from "./state.ts";
+import { watchTail } from "./tail.ts";
 
 function run(x: Exchange): void {
   try {
@@ -38,6 +39,7 @@ function answerPreflight(x: Exchange, headers: string[]): void {
   x.ended = true;
   sendHead(x, 204, "", headers);
   x.res.end();
+  watchTail(x);
 }
 
 /** Serves a request of HTTP/1.1 or of the HTTP/2 compatibility API. Never throws. */
@@ -64,7 +66,8 @@ export function handleUpgrade(state: HttpState, req: IncomingMessage, socket: So
   x.upgradeHead = head;
   res.on("finish", () => {
     res.detachSocket(socket);
-    socket.end();
+    // No parser and no deadline watch this socket any more: a client that keeps it open must not keep it here.
+    socket.destroySoon();
     res.emit("close");
   });
   run(x);

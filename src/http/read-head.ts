@@ -7,8 +7,15 @@ import { matchPath } from "../plan/match-path.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 
-/** @throws {RequestError} 400, 417, 431, 501, 505: what is wrong, in words that name no value of a header */
+const MAX_PIPELINED = 64;
+
+/** @throws {RequestError} 400, 417, 431, 501, 503, 505: what is wrong, in words that name no value of a header */
 export function readHead(x: Exchange): void {
+  // They are served side by side: without a limit one connection could open thousands to an upstream. Over HTTP/2 streams are limited.
+  if (x.stream === null && x.connection.requests > MAX_PIPELINED) {
+    x.req.socket.destroy();
+    throw new RequestError(503, "ERR_PIPELINED", "Too many requests at once on a connection");
+  }
   // The parser takes any version that looks like one.
   if (x.stream === null && x.req.httpVersion !== "1.1" && x.req.httpVersion !== "1.0")
     throw new RequestError(505, "ERR_VERSION", "The version of HTTP is not supported");
@@ -36,6 +43,7 @@ function readHeaders(x: Exchange): void {
   let transferEncoding: string | null = null;
   let upgrade: string | null = null;
   let connection: string | null = null;
+  let bytes = 0;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const value = raw[i + 1] ?? "";
     const name = headerName(raw[i] ?? "");
@@ -104,8 +112,13 @@ function readHeaders(x: Exchange): void {
       default:
         break;
     }
-    if (x.stream !== null && FORBIDDEN_VALUE.test(value)) throw bad("Header value has a control character");
+    if (x.stream !== null) {
+      if (FORBIDDEN_VALUE.test(value)) throw bad("Header value has a control character");
+      // As RFC 9113, 6.5.2 counts them. The HTTP/1 parser counts by itself; the HTTP/2 one only tells its client of the limit.
+      bytes += value.length + name.lower.length + 32;
+    }
   }
+  if (bytes > x.state.plan.maxHeaderBytes) throw new RequestError(431, "ERR_HEADERS", "The head of the request is too large");
   if (transferEncoding !== null && (contentLength !== null || x.req.httpVersionMinor === 0))
     throw bad("Transfer-Encoding beside Content-Length or in HTTP/1.0");
   if (x.stream === null) {

@@ -6,12 +6,14 @@ import { GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
 import { addCors } from "./cors.ts";
 import { isDiscarding } from "./connection.ts";
+import { cut } from "./cut.ts";
 import { discardRequest } from "./discard.ts";
 import type { Exchange } from "./exchange.ts";
 import { makeRequestId } from "./read-head.ts";
 import { RequestError } from "./request-error.ts";
 import { sendHead } from "./send-head.ts";
 import type { HttpState } from "./state.ts";
+import { watchTail } from "./tail.ts";
 
 /** Answers with what the error means, or cuts the connection when an answer has begun: a client must never take half a body for a whole one. */
 export function rescue(x: Exchange, error: unknown): void {
@@ -31,14 +33,8 @@ export function rescue(x: Exchange, error: unknown): void {
   x.ended = true;
   x.res.end(x.method === "HEAD" ? undefined : body);
   if (x.method !== "HEAD") x.bytesOut += Buffer.byteLength(body);
+  watchTail(x);
   if (x.body !== "none") discardRequest(x);
-}
-
-/** Ends the response in a way that no client takes for its end. */
-export function cut(x: Exchange): void {
-  // RFC 9112, 8 and RFC 9113, 8.1.1: an incomplete message is told by the broken connection or the reset stream.
-  if (x.stream !== null) x.stream.close(2);
-  else x.res.destroy();
 }
 
 function answerFor(x: Exchange, error: unknown): RequestError {

@@ -18,7 +18,8 @@ export function sendHead(x: Exchange, status: number, reason: string, headers: s
 
 /** Headers and trailers as the record that the HTTP/2 API and `addTrailers` take. */
 export function asRecord(flat: readonly string[]): Record<string, string[]> {
-  const record: Record<string, string[]> = {};
+  // Without a prototype, so that a field named "constructor" is a field.
+  const record: Record<string, string[]> = Object.create(null) as Record<string, string[]>;
   for (let i = 0; i + 1 < flat.length; i += 2) (record[(flat[i] ?? "").toLowerCase()] ??= []).push(flat[i + 1] ?? "");
   return record;
 }

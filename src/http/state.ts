@@ -25,8 +25,8 @@ export type LiveRoute = {
 /** Counts of a listener, made once and handed from plan to plan. `active`: requests, streams and upgraded connections under way. */
 export type HttpLive = { active: number };
 
-/** Set when the listener takes no new connections: answers then end theirs. */
-export type Drain = { draining: boolean };
+/** `draining` when the listener takes no new connections: answers then end theirs. `cut` when the deadline has passed and ours is the end of what is left. */
+export type Drain = { draining: boolean; cut: boolean };
 
 export type HttpState = {
   readonly plan: HttpListenerPlan;

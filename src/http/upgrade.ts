@@ -82,11 +82,9 @@ class Relay implements Ticking, OnClose {
     from.on("end", () => to.end());
     from.on("error", () => this.#stop(false));
     from.on("close", () => {
-      if (from.readableEnded && to.writableEnded && !to.destroyed) {
-        if (to.readableEnded) this.#stop(true);
-        return;
-      }
-      this.#stop(this.#client.readableEnded && this.#upstream.readableEnded);
+      // Over TLS a client that ends is gone for both ways. What it said before may still be on its way.
+      if (from.readableEnded && to.writableEnded && !to.writableFinished && !to.destroyed) to.once("finish", () => this.#stop(to.readableEnded));
+      else this.#stop(this.#client.readableEnded && this.#upstream.readableEnded);
     });
   }
 

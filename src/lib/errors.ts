@@ -37,6 +37,11 @@ const SYSTEM_REASONS: Record<string, string> = {
   EMFILE: "too many open files",
   ENAMETOOLONG: "name too long",
   ELOOP: "too many symbolic links",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is signed by an unknown CA: name it in 'ca_file'",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is signed by an unknown CA: name it in 'ca_file'",
+  SELF_SIGNED_CERT_IN_CHAIN: "its certificate is signed by an unknown CA: name it in 'ca_file'",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed: name it in 'ca_file'",
+  CERT_HAS_EXPIRED: "its certificate has expired",
 };
 
 /** The reason of a system error in words ("connection refused"), or its message when it has no known code. */

@@ -3,6 +3,7 @@ import { createServer, type Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import type { ListenerTls } from "../certificates/select.ts";
+import { isAdmittedPeer } from "../http/client-address.ts";
 import { handleExpect, handleRequest, handleUpgrade } from "../http/handle.ts";
 import { answerParserError } from "../http/rescue.ts";
 import type { HttpState } from "../http/state.ts";
@@ -12,11 +13,17 @@ import type { HttpListenerPlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ConnectionStats } from "../telemetry/metrics.ts";
 import { drained } from "./drain.ts";
+import { watchIdle } from "./http2-idle.ts";
 import { createTlsTerminator, type TlsTerminator } from "./tls.ts";
 
 // The header deadline of slow clients is looked at this often; Node's default of 30 s would triple a 10 s deadline.
 const CHECK_CONNECTIONS_MS = 1_000;
+const CLOSE_TIMEOUT_MS = 1_000;
+// Whom 'allow' and 'deny' keep out is told so with 403, but takes no place of those who are admitted.
+const MAX_STRANGERS = 64;
 const MAX_CONCURRENT_STREAMS = 128;
+// A client that vanished without a word would hold its silent event stream or WebSocket for ever.
+const KEEP_ALIVE_PROBES_MS = 60_000;
 
 /** What a plan gives an HTTP listener; all of it is prepared, so that applying it cannot fail. */
 export type HttpUpdate = { readonly protocol: "http"; readonly plan: HttpListenerPlan; readonly state: HttpState; readonly certificates: ListenerTls | null };
@@ -30,6 +37,8 @@ export class HttpListener {
   readonly #http1: Server;
   readonly #http2: Http2Server;
   readonly #sockets = new Set<Socket>();
+  /** Those of them whose peer is not admitted. */
+  #strangers = 0;
   readonly #sessions = new Set<ServerHttp2Session>();
 
   constructor(update: HttpUpdate, stats: ConnectionStats, log: Log) {
@@ -39,6 +48,8 @@ export class HttpListener {
     this.#http1 = createServer({
       insecureHTTPParser: false,
       requestTimeout: 0,
+      // Checked in http/read-head.ts, where the answer has a request id and a line in the access log.
+      requireHostHeader: false,
       connectionsCheckingInterval: CHECK_CONNECTIONS_MS,
       optimizeEmptyRequests: true,
       shouldUpgradeCallback: wantsUpgrade,
@@ -50,13 +61,15 @@ export class HttpListener {
     this.#http1.on("checkExpectation", (request, response) => handleExpect(this.#update.state, request, response));
     this.#http1.on("upgrade", (request, socket, head) => handleUpgrade(this.#update.state, request, socket as Socket, head));
     this.#http1.on("clientError", (error, socket) => answerParserError(this.#update.state, error, socket as Socket));
-    this.#http2 = createHttp2Server();
+    // A response with two Content-Type passes over HTTP/1.1 too; of its trailers Node.js would complain where nobody can catch it.
+    this.#http2 = createHttp2Server({ strictSingleValueFields: false });
     this.#http2.on("request", (request, response) => handleRequest(this.#update.state, request, response));
     this.#http2.on("checkContinue", (request, response) => handleExpect(this.#update.state, request, response));
     this.#http2.on("session", (session) => {
+      // Its TLS handshake was under way when the drain began.
+      if (this.#update.state.drain.draining) return session.close();
       this.#sessions.add(session);
       session.once("close", () => this.#sessions.delete(session));
-      session.setTimeout(this.#update.plan.timeouts.idleMs, () => session.close());
     });
     this.#http2.on("sessionError", (error) => this.#log.debug({ err: error }, "HTTP/2 session failed"));
     this.apply(update);
@@ -84,10 +97,10 @@ export class HttpListener {
         certificates,
         alpnProtocols: ["h2", "http/1.1"],
         handshakeTimeoutMs: plan.timeouts.handshakeMs,
-        allowHalfOpen: false,
         onSecure: (socket) => {
-          if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
-          else this.#http1.emit("connection", socket);
+          if (socket.alpnProtocol !== "h2") return void this.#http1.emit("connection", socket);
+          this.#http2.once("session", (session) => watchIdle(session, socket, () => this.#update.plan.timeouts));
+          this.#http2.emit("connection", socket);
         },
         onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
       });
@@ -100,19 +113,25 @@ export class HttpListener {
 
   /** Takes a socket that was just accepted. */
   accept(socket: Socket): void {
-    const { plan } = this.#update;
-    if (plan.maxConnections > 0 && this.#sockets.size >= plan.maxConnections) {
+    const { plan, state } = this.#update;
+    const peer = plainIp(socket.remoteAddress ?? "");
+    const admitted = isAdmittedPeer(state, peer);
+    const limit = admitted ? plan.maxConnections : MAX_STRANGERS;
+    if (limit > 0 && (admitted ? this.#sockets.size - this.#strangers : this.#strangers) >= limit) {
       this.stats.refused += 1;
       socket.destroy();
-      this.#log.debug({ listener: plan.name, client: plainIp(socket.remoteAddress ?? "") }, "Connection refused: max_connections reached");
+      this.#log.debug({ listener: plan.name, client: peer }, "Connection refused: too many");
       return;
     }
+    if (!admitted) this.#strangers += 1;
+    socket.setKeepAlive(true, KEEP_ALIVE_PROBES_MS);
     this.stats.accepted += 1;
     this.stats.active += 1;
     this.#sockets.add(socket);
     socket.once("close", () => {
       this.stats.active -= 1;
       this.#sockets.delete(socket);
+      if (!admitted) this.#strangers -= 1;
     });
     if (this.#terminator === null) this.#http1.emit("connection", socket);
     else this.#terminator.accept(socket);
@@ -129,7 +148,10 @@ export class HttpListener {
       return live.active;
     }, timeoutMs);
     if (live.active > 0) this.#log.warn({ listener: this.plan.name, requests: live.active }, "Drain deadline passed: requests are cut");
+    drain.cut = true;
     this.#http1.close();
     for (const socket of this.#sockets) socket.destroy();
+    // Their requests end with them, before anything else ends that they need.
+    await drained(() => this.#sockets.size, CLOSE_TIMEOUT_MS);
   }
 }

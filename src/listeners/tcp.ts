@@ -51,7 +51,6 @@ export class TcpListener {
         certificates,
         alpnProtocols: [],
         handshakeTimeoutMs: plan.timeouts.expectMs,
-        allowHalfOpen: true,
         onSecure: (socket) => handleConnection(this.#update.state, socket, true),
         onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
       });

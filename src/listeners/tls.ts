@@ -10,18 +10,16 @@ export type TlsTerminator = {
 
 /**
  * @param args.handshakeTimeoutMs then the handshake has failed
- * @param args.allowHalfOpen whether a client that has ended may still be answered; HTTP/2 sessions would outlive their client
  * @param args.onFailed gets the client's address and the reason; the socket is destroyed already
  */
 export function createTlsTerminator(args: {
   certificates: ListenerTls;
   alpnProtocols: string[];
   handshakeTimeoutMs: number;
-  allowHalfOpen: boolean;
   onSecure: (socket: TLSSocket) => void;
   onFailed: (remoteAddress: string | undefined, error: Error) => void;
 }): TlsTerminator {
-  const { certificates, alpnProtocols, handshakeTimeoutMs, allowHalfOpen, onSecure, onFailed } = args;
+  const { certificates, alpnProtocols, handshakeTimeoutMs, onSecure, onFailed } = args;
   let fallback = certificates.fallback;
   const server = createServer({
     ...fallback?.options,
@@ -41,8 +39,8 @@ export function createTlsTerminator(args: {
       const current = certificates.fallback;
       if (current !== fallback && current !== null) server.setSecureContext(current.options);
       fallback = current;
-      // The TLS socket takes it over from this one.
-      socket.allowHalfOpen = allowHalfOpen;
+      // The TLS socket takes it over from this one: a client that ends during its handshake is gone, and so is an HTTP/2 client that ends.
+      socket.allowHalfOpen = false;
       server.emit("connection", socket);
     },
   };

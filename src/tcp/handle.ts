@@ -92,7 +92,7 @@ function dialUpstream(connection: TcpConnection, first: Buffer | null): void {
     connection.abandon = dial(target.plan.address, { timeoutMs, keepAliveMs: plan.keepAliveMs, onread }, (result) => {
       connection.abandon = null;
       if (result instanceof DialError) {
-        upstream.failed(target);
+        upstream.failed(target, result.reason);
         // Once for each outage; every connection that it costs has its line in the access log.
         if (target.connectFailures === 1)
           log.warn({ listener: plan.name, upstream: upstream.plan.name }, `Cannot connect to upstream '${upstream.plan.name}': ${result.reason}`);

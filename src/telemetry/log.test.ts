@@ -63,4 +63,19 @@ test("the readable form colours only when it is told to, and puts a stack on its
   assert.ok(formatLogLine(line, true).includes("\u001b[31mERROR\u001b[0m"));
   assert.match(formatLogLine(line, false), /Failed\nError: x\n {4}at y\n$/);
   assert.equal(formatLogLine("no json\n", false), "no json\n");
+  assert.match(formatLogLine(line.replace('"error"', '"warn"'), false), /Failed err=""\n$/);
+  assert.match(
+    formatLogLine(JSON.stringify({ level: "warn", msg: "Failed", err: { message: "Not there", stack: "at y" } }), false),
+    /Failed err="Not there"\n$/,
+  );
+});
+
+test("the readable form shows a text of several lines below the line, instead of the problems that it tells", () => {
+  const fields = { level: "error", msg: "Refused", event: "reload_refused", problems: [{ line: 1 }] };
+  const text = "a.yaml:1:2: Bad\n  1 | \tx\u001b[2J\n    | \t^\n\na.yaml: Worse\n";
+  const shown = formatLogLine(JSON.stringify({ ...fields, text }), false);
+  const block = "  a.yaml:1:2: Bad\n    1 |     x\\x1b[2J\n      |     ^\n\n  a.yaml: Worse\n";
+  assert.equal(shown.slice(shown.indexOf("\n") + 1), block);
+  assert.match(shown, /Refused event=reload_refused\n/);
+  assert.match(formatLogLine(JSON.stringify({ ...fields, text: "one line" }), false), /problems=.* text="one line"\n$/);
 });

@@ -115,6 +115,11 @@ export class Metrics {
     this.#lastReloadOk = ok;
   }
 
+  /** The file is again the one that serves: nothing new was taken. */
+  restored(): void {
+    this.#lastReloadOk = true;
+  }
+
   /** After a reload: series of listeners and routes that are no longer there vanish as soon as nothing is under way on them. */
   retain(listeners: ReadonlySet<string>, routes: ReadonlySet<string>): void {
     retire(this.#routes, ({ listener, route }) => !listeners.has(listener) || !(route === NO_ROUTE || routes.has(route)));

@@ -15,6 +15,7 @@ export type Health = { close(): void };
 
 // Part of the interval by which each pause differs, so that many gateways do not ask in step.
 const JITTER = 0.1;
+const SUSPICION_MS = 1_000;
 
 /** Checks each target at once and then at the plan's interval, one check at a time; without a health plan nothing is done. `now` is the wall clock, for the maintenance window. */
 export function startHealth(upstream: Upstream, log: Log, now: () => number = Date.now): Health {
@@ -31,7 +32,9 @@ async function watch(upstream: Upstream, target: Target, health: HealthPlan, log
     if (signal.aborted) return;
     failed = reason === null ? 0 : failed + 1;
     judge(upstream, target, health, reason, failed, log, now());
-    await pause(health.intervalMs * (1 - JITTER + 2 * JITTER * Math.random()), signal);
+    // A suspicion is looked into soon: nobody should wait an interval for a verdict.
+    const pauseMs = failed > 0 && failed < health.failures ? Math.min(health.intervalMs, SUSPICION_MS) : health.intervalMs;
+    await pause(pauseMs * (1 - JITTER + 2 * JITTER * Math.random()), signal);
     // Another flow aborts it while this one waits.
     if (signal.aborted as boolean) return;
   }

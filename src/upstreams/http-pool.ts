@@ -128,7 +128,7 @@ class Http1Pool implements TargetPool, ConnectionOwner {
     };
     const failed = (error: HttpCallError): void => {
       this.#dialing.delete(cancel);
-      this.#upstream.failed(this.#target);
+      this.#upstream.failed(this.#target, error.message);
       this.#waiting.shift()?.handler.onError(error);
       this.#dialForWaiting();
     };

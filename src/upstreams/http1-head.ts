@@ -50,7 +50,8 @@ export function parseResponseHead(text: string): ResponseHead | string {
         if (contentLength !== -1) return "several Content-Length";
         if (!/^\d{1,15}$/.test(value)) return "bad Content-Length";
         contentLength = Number(value);
-        headers.push(name, value);
+        // RFC 9110, 8.6: an interim response has none, and a client might believe it.
+        if (match[2]?.startsWith("1") !== true) headers.push(name, value);
         break;
       case HEADER.transferEncoding:
         if (transferEncoding !== null) return "several Transfer-Encoding";

@@ -9,6 +9,10 @@ import type { Target, Upstream } from "./upstream.ts";
 
 const KEEP_ALIVE_PROBES_MS = 30_000;
 const NOTHING: readonly string[] = [];
+// Two User-Agent pass over HTTP/1.1; here too it is not for us to judge them, and Node.js would throw at them.
+const SESSION_OPTIONS = { settings: { enablePush: false }, strictSingleValueFields: false };
+
+type Waiting = { readonly request: HttpRequest; readonly handler: HttpCallHandler };
 
 /** The HTTP/2 connection to one target; a new one is made when the target says GOAWAY or the old one breaks. */
 export class Http2Sessions {
@@ -18,7 +22,7 @@ export class Http2Sessions {
   readonly #all = new Set<ClientHttp2Session>();
   #session: ClientHttp2Session | null = null;
   #cancelDial: (() => void) | null = null;
-  #waiting: { readonly request: HttpRequest; readonly handler: HttpCallHandler }[] = [];
+  #waiting: Waiting[] = [];
   #destroyed = false;
 
   constructor(upstream: Upstream, target: Target) {
@@ -31,7 +35,7 @@ export class Http2Sessions {
     if (this.#destroyed) return handler.onError(new HttpCallError("ERR_UPSTREAM_STOPPED", "the upstream was removed", "nothing"));
     // RFC 9113, 8.6: HTTP/2 has no Upgrade, and extended CONNECT is a matter between ends that both know it.
     if (request.upgrade !== null) return handler.onError(new HttpCallError("ERR_UPSTREAM_PROTOCOL", "an h2c upstream takes no upgrades", "begun"));
-    if (this.#session !== null && !this.#session.closed && !this.#session.destroyed) return void new Http2Call(this.#session, request, handler, this.#where);
+    if (this.#session !== null && !this.#session.closed && !this.#session.destroyed) return this.#send(this.#session, { request, handler });
     this.#waiting.push({ request, handler });
     if (this.#cancelDial === null) this.#dial();
   }
@@ -53,13 +57,13 @@ export class Http2Sessions {
       this.#cancelDial = null;
       const waiting = this.#waiting.splice(0);
       if (result instanceof DialError) {
-        this.#upstream.failed(this.#target);
+        this.#upstream.failed(this.#target, result.reason);
         const code = /^timed out/.test(result.reason) ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT";
         for (const { handler } of waiting) handler.onError(new HttpCallError(code, result.reason, "nothing", result));
         return;
       }
       this.#upstream.connected(this.#target);
-      const session = connect("http://upstream", { createConnection: () => result, settings: { enablePush: false } });
+      const session = connect("http://upstream", { createConnection: () => result, ...SESSION_OPTIONS });
       this.#session = session;
       this.#all.add(session);
       // Errors reach each stream too, which reports them.
@@ -72,8 +76,21 @@ export class Http2Sessions {
       session.setTimeout(this.#upstream.plan.timeouts.keepAliveMs, () => {
         if (this.#target.active === 0) session.close();
       });
-      for (const { request, handler } of waiting) new Http2Call(session, request, handler, this.#where);
+      for (const request of waiting) this.#send(session, request);
     });
+  }
+
+  /** What Node.js cannot put into HTTP/2 ends its request, not the process. */
+  #send(session: ClientHttp2Session, { request, handler }: Waiting): void {
+    let stream: ClientHttp2Stream;
+    try {
+      const hasBody = request.body !== "none";
+      stream = session.request(pseudoHeaders(request), { endStream: !hasBody, waitForTrailers: hasBody });
+    } catch (error) {
+      const words = error instanceof Error ? error.message : String(error);
+      return handler.onError(new HttpCallError("ERR_UPSTREAM_PROTOCOL", `request cannot be sent (${words}) at ${this.#where}`, "begun", error));
+    }
+    handler.onSending(new Http2Call(stream, request, handler, this.#where));
   }
 
   #leave(session: ClientHttp2Session): void {
@@ -90,11 +107,10 @@ class Http2Call implements HttpCall {
   #trailers: string[] = [];
   #requestTrailers: readonly string[] = NOTHING;
 
-  constructor(session: ClientHttp2Session, request: HttpRequest, handler: HttpCallHandler, where: string) {
+  constructor(stream: ClientHttp2Stream, request: HttpRequest, handler: HttpCallHandler, where: string) {
     this.#handler = handler;
     this.#where = where;
     this.#requestEnded = request.body === "none";
-    const stream = session.request(pseudoHeaders(request), { endStream: this.#requestEnded, waitForTrailers: !this.#requestEnded });
     this.#stream = stream;
     stream.on("headers", (headers, _flags, raw: string[]) => this.#handler?.onInformation(Number(headers[":status"]), endToEnd(raw)));
     stream.on("response", (headers, _flags, raw: string[]) => this.#begin(Number(headers[":status"]), raw));
@@ -102,10 +118,9 @@ class Http2Call implements HttpCall {
     stream.on("trailers", (_headers, _flags, raw: string[]) => (this.#trailers = trailersOf(raw)));
     stream.on("end", () => this.#finish());
     stream.on("drain", () => this.#handler?.onDrain());
-    stream.on("wantTrailers", () => stream.sendTrailers(pairs(this.#requestTrailers)));
+    stream.on("wantTrailers", () => this.#sendTrailers());
     stream.on("error", (error) => this.#fail(error));
     stream.on("close", () => this.#fail(null));
-    handler.onSending(this);
   }
 
   get unsentBytes(): number {
@@ -121,6 +136,14 @@ class Http2Call implements HttpCall {
     this.#requestEnded = true;
     this.#requestTrailers = trailers;
     this.#stream.end();
+  }
+
+  #sendTrailers(): void {
+    try {
+      this.#stream.sendTrailers(pairs(this.#requestTrailers));
+    } catch (error) {
+      this.#fail(error instanceof Error ? error : null);
+    }
   }
 
   pause(): void {
@@ -193,7 +216,8 @@ function trailersOf(raw: string[]): string[] {
 }
 
 function pairs(flat: readonly string[]): Record<string, string[]> {
-  const headers: Record<string, string[]> = {};
+  // Without a prototype, so that a trailer named "constructor" is a trailer.
+  const headers: Record<string, string[]> = Object.create(null) as Record<string, string[]>;
   for (let i = 0; i < flat.length; i += 2) (headers[(flat[i] ?? "").toLowerCase()] ??= []).push(flat[i + 1] ?? "");
   return headers;
 }

@@ -58,11 +58,16 @@ export class Upstream {
   connected(target: Target): void {
     target.connectFailures = 0;
     target.ejectedUntil = 0;
+    if (this.plan.health === null) target.reason = "";
   }
 
-  /** A connection to the target could not be made: after some in a row it is left out for a while, when there are others. */
-  failed(target: Target): void {
+  /**
+   * A connection to the target could not be made, for a reason in words: after some in a row it is left out for a while, when there are others.
+   * Where no health check tells why the target is unwell, this does.
+   */
+  failed(target: Target, reason: string): void {
     target.connectFailures += 1;
+    if (this.plan.health === null) target.reason = reason;
     if (this.targets.length > 1 && target.connectFailures >= this.plan.ejection.failures) {
       target.ejectedUntil = performance.now() + this.plan.ejection.durationMs;
     }

@@ -140,7 +140,7 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
     upstreams: new Map([["up", upstream]]),
     metrics: new Metrics({ version: "test", targets: () => [], accessLogDropped: () => 0 }),
     live: createHttpLive(),
-    drain: { draining: false },
+    drain: { draining: false, cut: false },
     accessLog: options.accessLogWriter ?? { write: (line) => void accessLog.push(JSON.parse(line) as Record<string, unknown>) },
     log,
   });
@@ -161,20 +161,22 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
   http1.on("checkExpectation", (req, res) => handleExpect(state, req, res));
   http1.on("upgrade", (req, socket, head) => handleUpgrade(state, req, socket as Socket, head));
   http1.on("clientError", (error, socket) => answerParserError(state, error, socket as Socket));
-  const http2: Http2Server = createHttp2Server({ settings: { maxConcurrentStreams: 128 } });
+  const http2: Http2Server = createHttp2Server({ settings: { maxConcurrentStreams: 128 }, strictSingleValueFields: false });
   http2.on("request", (req, res) => handleRequest(state, req, res));
   http2.on("checkContinue", (req, res) => handleExpect(state, req, res));
   http2.on("sessionError", () => {});
 
   const sockets = new Set<Socket>();
   const server = createNetServer({ allowHalfOpen: true, noDelay: true });
-  const tls = options.tls === true ? createTlsServer({ ...certificate(), ALPNProtocols: ["h2", "http/1.1"], allowHalfOpen: true }) : null;
+  const tls = options.tls === true ? createTlsServer({ ...certificate(), ALPNProtocols: ["h2", "http/1.1"] }) : null;
   tls?.on("tlsClientError", () => {});
   tls?.on("secureConnection", (socket) => (socket.alpnProtocol === "h2" ? http2 : http1).emit("connection", socket));
   server.on("connection", (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => {});
+    // As listeners/tls.ts does.
+    socket.allowHalfOpen = tls === null;
     (tls ?? http1).emit("connection", socket);
   });
   server.listen(options.port ?? 0, "127.0.0.1");

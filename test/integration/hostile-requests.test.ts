@@ -1,9 +1,13 @@
 // A corpus of malicious requests, sent as bytes: the upstream sees nothing of them, or exactly one well-formed request.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { startHttpGateway, TOKEN, type HttpGateway } from "../components/http-gateway.ts";
-import { startRecordingOrigin, type RecordedRequest, type RecordingOrigin } from "../components/origin.ts";
+import { startOrigin, startRecordingOrigin, type RecordedRequest, type RecordingOrigin } from "../components/origin.ts";
 import { sendRaw } from "../components/raw-client.ts";
+import { waitFor } from "../components/wait.ts";
+import { AddressSet } from "../../src/lib/address.ts";
 
 type Case = {
   name: string;
@@ -494,3 +498,44 @@ for (const [group, cases] of Object.entries({ framing, chunks, lines, targets, s
     });
   }
 }
+
+test("a client that resets its connection behind the request does not lose its address and pass a deny list", async () => {
+  await using target = await startRecordingOrigin();
+  await using guarded = await startHttpGateway({ targets: [target.url], listener: { deny: new AddressSet(["127.0.0.0/8"]) } });
+  // Another process, waited for: when the gateway accepts the connection, it is reset already.
+  const script = `const socket = require("node:net").connect(${guarded.port}, "127.0.0.1", () =>
+    socket.write("POST /transfer HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 2\\r\\n\\r\\nhi", () => socket.resetAndDestroy()));`;
+  assert.equal(spawnSync(process.execPath, ["-e", script]).status, 0);
+  const line = await waitFor(() => guarded.accessLog[0], { what: () => "the request to be judged" });
+  assert.equal(line["client"], "", "the kernel still told the address: this shows nothing");
+  assert.match(String(line["error"]), /ERR_ADDRESS/);
+  assert.equal(target.connections(), 0);
+});
+
+test("a flood of pipelined requests does not become a flood of connections to the upstream, and its connection is closed", async () => {
+  await using silent = await startOrigin(() => {});
+  await using flooded = await startHttpGateway({ targets: [silent.url] });
+  const socket = connect(flooded.port, "127.0.0.1");
+  let closed = false;
+  socket.on("error", () => {});
+  socket.on("close", () => (closed = true));
+  socket.resume();
+  socket.write(`${GET}\r\n`.repeat(2_000));
+  await waitFor(() => closed, { what: () => "the connection to be closed" });
+  await waitFor(() => flooded.state.live.active === 0 && flooded.upstream.active === 0, { what: () => "every request to end" });
+  assert.ok(silent.connections() <= 64, `${silent.connections()} connections`);
+  assert.ok(flooded.accessLog.some(({ error }) => String(error).includes("ERR_PIPELINED")));
+});
+
+test("a client that sends requests and takes no answer is cut after timeouts.write", async (t) => {
+  await using large = await startOrigin((_req, res) => void res.end(Buffer.alloc(15_000)));
+  await using unread = await startHttpGateway({ targets: [large.url], listener: { timeouts: { writeMs: 300 } } });
+  const socket = connect(unread.port, "127.0.0.1");
+  socket.pause();
+  socket.on("error", () => {});
+  const flood = setInterval(() => socket.write(`${GET}\r\n`.repeat(20)), 10).unref();
+  t.after(() => socket.destroy());
+  await waitFor(() => unread.accessLog.some(({ error }) => String(error).includes("ERR_CLIENT_WRITE_TIMEOUT")), { what: () => "the client to be cut" });
+  await waitFor(() => unread.sockets.size === 0 && unread.state.live.active === 0);
+  clearInterval(flood);
+});

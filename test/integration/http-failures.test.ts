@@ -74,6 +74,13 @@ for (const [name, options, behave, status, cause] of [
     502,
     /101 without/,
   ],
+  [
+    "interim responses without end",
+    { upstream: { timeouts: { responseHeadersMs: 2_000 } } },
+    (socket: Socket) => socket.write("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n".repeat(1_000)),
+    502,
+    /too many interim responses/,
+  ],
 ] as [string, Partial<HttpGatewayOptions>, (socket: Socket) => void, number, RegExp][]) {
   test(`${name} is ${status}`, async () => {
     await using origin = await startRawOrigin((socket) => void socket.once("data", () => behave(socket)));
@@ -241,4 +248,16 @@ test("an upstream that is closed lets its requests end, and takes no new ones", 
   await closed;
   await waitFor(() => origin.sockets.size === 0);
   assert.equal((await fetchFrom(gateway.port, "/")).status, 503);
+});
+
+test("an interim response has no length that a client could believe", async () => {
+  await using origin = await startRawOrigin((socket) =>
+    socket.once("data", () =>
+      socket.write("HTTP/1.1 103 Early Hints\r\nContent-Length: 40\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+    ),
+  );
+  await using gateway = await startHttpGateway({ targets: [origin.url] });
+  const { text, statuses } = await sendRaw(gateway.port, ["GET / HTTP/1.1\r\nHost: a\r\n\r\n"], 2);
+  assert.deepEqual(statuses, [103, 200]);
+  assert.match(text, /^HTTP\/1.1 103 Early Hints\r\nlink: <\/x>\r\n\r\n/i);
 });

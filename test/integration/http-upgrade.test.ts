@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { test } from "node:test";
-import { startHttpGateway, TOKEN, type HttpGatewayOptions } from "../components/http-gateway.ts";
-import { startOrigin } from "../components/origin.ts";
+import { connect as connectTls } from "node:tls";
+import { certificate, startHttpGateway, TOKEN, type HttpGatewayOptions } from "../components/http-gateway.ts";
+import { startOrigin, startRawOrigin } from "../components/origin.ts";
 import { sendRaw } from "../components/raw-client.ts";
 import { waitFor } from "../components/wait.ts";
 
@@ -160,4 +161,36 @@ test("offers that are no business of an upstream are declined: h2c, and an upgra
     assert.match(reply.text, /plain$/);
   }
   assert.equal(story.upgrades(), 0);
+});
+
+test("a client whose upgrade was refused cannot keep its connection open", async () => {
+  await using story = await withEcho({ routes: [{ auth: [{ kind: "token", names: null, scopes: [] }] }] });
+  const socket = connect({ port: story.gateway.port, host: "127.0.0.1", allowHalfOpen: true });
+  let text = "";
+  socket.on("data", (chunk) => (text += String(chunk)));
+  socket.on("error", () => {});
+  socket.write(`${UPGRADE}\r\n`);
+  await waitFor(() => text.includes("request_id"));
+  await waitFor(() => story.gateway.sockets.size === 0, { what: () => "the gateway to let go of the socket" });
+  socket.destroy();
+});
+
+test("a TLS client that ends is not waited for when the upstream goes on", async () => {
+  const ends: Socket[] = [];
+  await using origin = await startRawOrigin((socket) => {
+    // It never answers a FIN with its own.
+    socket.allowHalfOpen = true;
+    socket.once("data", () => socket.write(SWITCH));
+    socket.once("end", () => ends.push(socket));
+  });
+  await using gateway = await startHttpGateway({ targets: [origin.url], tls: true });
+  const socket = connectTls({ port: gateway.port, host: "127.0.0.1", servername: "localhost", ca: certificate().cert, ALPNProtocols: ["http/1.1"] });
+  let text = "";
+  socket.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
+  socket.on("error", () => {});
+  socket.write(`${UPGRADE}\r\n`);
+  await waitFor(() => text.includes("\r\n\r\n"));
+  socket.end();
+  await waitFor(() => gateway.state.live.active === 0 && gateway.upstream.active === 0, { what: () => "the relay to end" });
+  assert.equal(ends.length, 1);
 });

@@ -10,7 +10,8 @@ import { test } from "node:test";
 import { fetchFrom } from "../components/http-client.ts";
 import { openExchange, textOf } from "../components/http-exchange.ts";
 import { certificate, startHttpGateway } from "../components/http-gateway.ts";
-import { startH2cOrigin, startHttpsOrigin } from "../components/origin.ts";
+import { startH2cOrigin, startHttpsOrigin, startRawOrigin } from "../components/origin.ts";
+import { sendRaw } from "../components/raw-client.ts";
 import { waitFor } from "../components/wait.ts";
 
 test("an https target is verified against ca_file, and its connection is kept", async () => {
@@ -107,4 +108,43 @@ test("a client that goes away resets the stream of an h2c target", async () => {
   await exchange.head;
   exchange.abort();
   await waitFor(() => closed, { timeoutMs: 1_000 });
+});
+
+test("headers and trailers that Node.js would not put into HTTP/2 pass to an h2c target, and harm nobody", async () => {
+  const seen: string[][] = [];
+  await using origin = await startH2cOrigin(async (req, res) => {
+    for await (const chunk of req) void chunk;
+    seen.push(req.rawHeaders.filter((_text, i, all) => /^(user-agent|content-type)$/.test(all[i - (i % 2)] ?? "")).concat(req.rawTrailers));
+    res.end("ok");
+  });
+  await using gateway = await startHttpGateway({ targets: [origin.url] });
+  // The first one comes before there is a session, the others after.
+  for (const [extra, body, expected] of [
+    ["User-Agent: a\r\nUser-Agent: b\r\n", "\r\n", ["user-agent", "a", "user-agent", "b"]],
+    ["Content-Type: a\r\nContent-Type: b\r\n", "\r\n", ["content-type", "a", "content-type", "b"]],
+    ["Transfer-Encoding: chunked\r\n", "\r\n0\r\nconstructor: 1\r\n\r\n", ["constructor", "1"]],
+    ["Transfer-Encoding: chunked\r\n", "\r\n0\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n", ["content-type", "a", "content-type", "b"]],
+  ] as const) {
+    const { statuses } = await sendRaw(gateway.port, [`POST / HTTP/1.1\r\nHost: a\r\n${extra}${body}`], 1);
+    assert.deepEqual(statuses, [200]);
+    assert.deepEqual(seen.pop(), expected);
+  }
+  await waitFor(() => gateway.state.live.active === 0 && gateway.upstream.active === 0);
+});
+
+test("headers and trailers that Node.js would not put into HTTP/2 pass to an HTTP/2 client, and harm nobody", async () => {
+  await using origin = await startRawOrigin((socket) =>
+    socket.on("data", () =>
+      socket.write(
+        "HTTP/1.1 200 OK\r\nContent-Type: a\r\nContent-Type: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nconstructor: 1\r\nETag: a\r\nETag: b\r\n\r\n",
+      ),
+    ),
+  );
+  await using gateway = await startHttpGateway({ targets: [origin.url], tls: true });
+  const exchange = openExchange(gateway.port, "h2", "/", { headers: { te: "trailers" } });
+  const { status, body } = await exchange.head;
+  assert.equal(status, 200);
+  assert.equal(await textOf(body), "ok");
+  assert.equal(exchange.trailers()["constructor"], "1");
+  await waitFor(() => gateway.state.live.active === 0);
 });

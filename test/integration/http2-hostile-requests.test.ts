@@ -208,3 +208,60 @@ for (const [name, fields] of [
     for (const { headers } of origin.requests) assert.ok(headers.some(([key, value]) => key === "x-forwarded-for" && value === "127.0.0.1"));
   });
 }
+
+/** Opens a session by hand, with a window of `window` bytes for each stream, and GETs of /open on the streams 1, 3, 5... */
+function rawSession(port: number, window: number, streams: number, extra: [string, string][] = []): { types: () => number[]; close: () => void } {
+  const socket = connectTls({ port, host: "127.0.0.1", servername: "localhost", ca: certificate().cert, ALPNProtocols: ["h2"] });
+  let received = Buffer.alloc(0);
+  const types: number[] = [];
+  socket.on("error", () => {});
+  socket.on("data", (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk]);
+    while (received.length >= 9 && received.length >= 9 + received.readUIntBE(0, 3)) {
+      types.push(received.readUInt8(3));
+      received = received.subarray(9 + received.readUIntBE(0, 3));
+    }
+  });
+  const settings = Buffer.alloc(6);
+  settings.writeUInt16BE(4, 0);
+  settings.writeUInt32BE(window, 2);
+  const requests = Array.from({ length: streams }, (_, i) => frame(1, 0x5, 1 + 2 * i, literal([...PSEUDO, ...extra])));
+  socket.write(Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, settings), ...requests]));
+  return { types: () => types, close: () => socket.destroy() };
+}
+
+test("streams whose window stays shut are reset after timeouts.write", async () => {
+  await using shut = await startHttpGateway({ targets: [origin.url], tls: true, listener: { timeouts: { writeMs: 200 } } });
+  const client = rawSession(shut.port, 0, 5);
+  await waitFor(() => client.types().filter((type) => type === 1).length === 5, { what: () => "five heads" });
+  await waitFor(() => client.types().filter((type) => type === 3).length === 5, { what: () => "five resets" });
+  await waitFor(() => shut.state.live.active === 0);
+  assert.ok(shut.accessLog.every(({ error, aborted }) => aborted === true && String(error).startsWith("ERR_CLIENT_WRITE_TIMEOUT")));
+  client.close();
+});
+
+test("more header bytes than max_header_size are 431 over HTTP/2 too", async () => {
+  const fields = Array.from({ length: 5 }, (_, i): [string, string] => [`x-${i}`, "v".repeat(4_000)]);
+  assert.equal(await send(fields), 431);
+  assert.deepEqual(targets(), []);
+  assert.equal(await send(fields.slice(0, 3)), 200);
+});
+
+test("streams that are reset at once leave nothing behind, and too many of them end the session", async () => {
+  await using storm = await startHttpGateway({ targets: [origin.url], tls: true });
+  const client = connect(`https://localhost:${storm.port}`, { ca: certificate().cert });
+  let goneAway = false;
+  client.on("error", () => (goneAway = true));
+  client.on("goaway", () => (goneAway = true));
+  client.on("close", () => (goneAway = true));
+  await waitFor(() => {
+    for (let i = 0; i < 100 && !client.destroyed && !client.closed; i += 1) {
+      const stream = client.request({ ":path": "/open" });
+      stream.on("error", () => {});
+      stream.close(8);
+    }
+    return goneAway;
+  });
+  await waitFor(() => storm.state.live.active === 0 && storm.upstream.active === 0, { what: () => "every request to end" });
+  client.destroy();
+});

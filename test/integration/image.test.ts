@@ -1,6 +1,6 @@
 // The image by itself: what it may do, how it stops, how it fails to start, and what it bears.
 import assert from "node:assert/strict";
-import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { Agent, get, type IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -246,4 +246,34 @@ routes:
   await writeFile(join(secrets, "upstream"), "Bearer third\n");
   await waitFor(async () => (await authorization("/two")) === "Bearer third", { timeoutMs: 2_000, what: () => "the secret written in place to serve" });
   assert.doesNotMatch(await run.logs(), /first|second|third|"level":"(?:error|fatal)"/);
+});
+
+test("the starter of 'init mcp' serves as it is, and its local CA outlives the container in a volume", async (t) => {
+  if (skipWithout(t, missing)) return;
+  const dir = await mkdtemp(join(tmpdir(), "sidegate-starter-"));
+  const name = dir.slice(dir.lastIndexOf("/") + 1).toLowerCase();
+  t.after(async () => {
+    await docker(["volume", "rm", "--force", name]);
+    await rm(dir, { recursive: true, force: true });
+  });
+  await chmod(dir, 0o755);
+  await writeFile(join(dir, "sidegate.yaml"), (await runImage([], "init", "mcp", "--output", "-")).stdout);
+  const caOf = async (...flags: string[]): Promise<string> => {
+    const hardened = ["--read-only", "--cap-drop=ALL", "--volume", `${dir}:/etc/sidegate:ro`, "--env", `MCP_TOKEN_SHA256=${"0".repeat(64)}`];
+    const id = (await docker(["run", "--detach", "--health-interval=1s", ...hardened, ...flags, await buildImage()])).trim();
+    try {
+      await waitFor(async () => (await healthOf(id)).Status === "healthy", { timeoutMs: 20_000, what: () => "the container to be healthy" });
+      const owner = "const { uid, mode } = require('node:fs').statSync('/var/lib/sidegate'); process.stdout.write(`${uid} ${(mode & 0o777).toString(8)}`)";
+      assert.equal(await docker(["exec", id, "node", "--eval", owner]), "65532 700");
+      await docker(["cp", `${id}:/var/lib/sidegate/internal-ca/ca.crt`, join(dir, "ca.crt")]);
+      return await readFile(join(dir, "ca.crt"), "utf8");
+    } finally {
+      await docker(["rm", "--force", "--volumes", id]);
+    }
+  };
+  const first = await caOf("--volume", `${name}:/var/lib/sidegate`);
+  assert.match(first, /^-----BEGIN CERTIFICATE-----/);
+  assert.equal(await caOf("--volume", `${name}:/var/lib/sidegate`), first);
+  // Without a flag the image's own volume takes it, a new one for each container.
+  assert.notEqual(await caOf(), first);
 });

@@ -1,8 +1,10 @@
 // Reload: an edit changes what it says, at once, and nothing else. The invariants of the architecture, one story each.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile, utimes, writeFile } from "node:fs/promises";
+import { readdir, readFile, readlink, utimes, writeFile } from "node:fs/promises";
+import { connect as connectHttp2, type Settings } from "node:http2";
 import { connect, createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
 import { test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as delay } from "node:timers/promises";
@@ -256,4 +258,96 @@ test("a changed secret file is a change of the configuration", async () => {
   assert.equal(await authorization(), "Bearer one");
   await writeFile(`${gateway.dir}/config/secret`, "Bearer two\n");
   await waitFor(async () => (await authorization()) === "Bearer two");
+});
+
+test("a port can move between two names of the same address", async () => {
+  await using origin = await startOrigin();
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const port = (free.address() as AddressInfo).port;
+  await new Promise((resolve) => free.close(resolve));
+  const yaml = (host: string): string => `listeners:\n  web: { protocol: http, listen: "${host}:${port}" }\nroutes:\n${route("/a", origin.port)}`;
+  await using gateway = await startGateway({ yaml: yaml("127.0.0.1") });
+  await gateway.edit(yaml("localhost"));
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+});
+
+test("another state directory means another local CA", async () => {
+  const yaml = (dir: string): string => `state: { dir: ${dir} }\nlisteners:\n  web: { protocol: http, listen: "127.0.0.1:0", tls: { internal: true } }\n`;
+  await using gateway = await startGateway({ yaml: yaml("one") });
+  await gateway.edit(yaml("two"));
+  const ca = await readFile(join(gateway.dir, "config/two/internal-ca/ca.crt"), "utf8");
+  const socket = connectTls({ host: "127.0.0.1", port: gateway.port("web"), ca, servername: "localhost" });
+  await once(socket, "secureConnect");
+  socket.destroy();
+});
+
+test("a changed header limit counts for the next HTTP/2 connection", async () => {
+  const yaml = (size: string): string => `listeners:\n  web: { protocol: http, listen: "127.0.0.1:0", tls: { internal: true }, max_header_size: ${size} }\n`;
+  await using gateway = await startGateway({ yaml: yaml("16KiB") });
+  await gateway.edit(yaml("32KiB"));
+  const session = connectHttp2(`https://localhost:${gateway.port("web")}`, { ca: await gateway.ca() });
+  const [settings] = (await once(session, "remoteSettings")) as [Settings];
+  assert.equal(settings.maxHeaderListSize, 32 * 1024);
+  session.destroy();
+});
+
+test("a refused reload leaves neither log files open nor metrics", async () => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  await using gateway = await startGateway({ yaml: web("  []\n"), expectErrors: true });
+  for (let i = 0; i < 5; i += 1) {
+    await gateway.save(
+      web(
+        "  []\n",
+        `  log${i}: { protocol: http, listen: "127.0.0.1:0", access_log: { dir: logs } }\n  other: { protocol: http, listen: "127.0.0.1:${port}" }\n`,
+      ),
+    );
+    assert.equal((await gateway.admin("/reload", "POST")).status, 422);
+  }
+  const openLogs = async (): Promise<string[]> => {
+    const fds = `/proc/${gateway.child.pid}/fd`;
+    const targets = await Promise.all((await readdir(fds)).map((fd) => readlink(join(fds, fd)).catch(() => "")));
+    return targets.filter((target) => target.endsWith(".log"));
+  };
+  await waitFor(async () => (await openLogs()).length === 0, { what: () => "the log files to be closed" });
+  assert.doesNotMatch((await gateway.admin("/metrics")).body, /listener="(?:log|other)/);
+  taken.close();
+});
+
+test("denied clients that only connect take no place of those who are admitted", async () => {
+  await using origin = await startOrigin();
+  const listener = `listeners:\n  web: { protocol: http, listen: "127.0.0.1:0", deny: [127.0.0.2], max_connections: 2 }\n`;
+  await using gateway = await startGateway({ yaml: `${listener}routes:\n${route("/a", origin.port)}` });
+  const port = gateway.port("web");
+  const strangers = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const socket = connect({ port, host: "127.0.0.1", localAddress: "127.0.0.2" });
+      await once(socket, "connect");
+      return socket;
+    }),
+  );
+  assert.equal((await fetchFrom(port, "/a")).status, 200);
+  assert.equal((await fetchFrom(port, "/a", { localAddress: "127.0.0.2" })).status, 403);
+  for (const socket of strangers) socket.destroy();
+});
+
+test("what the end of the drain cuts is logged as cut, not as the upstream's fault", async () => {
+  await using origin = await startOrigin();
+  await using gateway = await startGateway({ yaml: `drain_timeout: 300ms\n${web(route("/events", origin.port))}` });
+  const { response } = await openRequest(gateway.port("web"), "/events");
+  response.on("error", () => {});
+  await once(response, "data");
+  await gateway.stop();
+  const line = await waitFor(() => gateway.accessLog.find((entry) => entry["path"] === "/events"));
+  assert.match(String(line["error"]), /drain deadline/);
+});
+
+test("an HTTP upstream that cannot be reached is named by /ready and status, without a health check too", async () => {
+  await using gateway = await startGateway({ yaml: web(route("/a", 1)) });
+  const body = async (): Promise<string> => (await gateway.admin("/ready")).body;
+  assert.doesNotMatch(await body(), /refused/);
+  assert.equal((await fetchFrom(gateway.port("web"), "/a")).status, 502);
+  assert.match(await body(), /"status":"degraded".*connection refused at 127.0.0.1:1/);
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { connect } from "node:net";
 import { test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { startGateway, type Gateway } from "../components/gateway.ts";
@@ -86,4 +87,35 @@ listeners:
   assert.deepEqual(await client.ask("disconnect"), { disconnected: true });
   await waitFor(() => gateway.accessLog.some((line) => line["client_id"] === 5 && line["reason"] === "client_closed"));
   for (const each of [client, second, third, ib]) await each.close();
+});
+
+test("clients that do not get on with their TLS handshake count for the limits of the listener", async () => {
+  const peer = await openPeer((socket) => socket.pipe(socket));
+  await using gateway = await startGateway({
+    yaml: `listeners:
+  few: { protocol: tcp, listen: "127.0.0.1:0", upstream: "${peer.address}", tls: { internal: true }, max_connections: 2 }
+  fewer: { protocol: tcp, listen: "127.0.0.1:0", upstream: "${peer.address}", tls: { internal: true }, max_connections_per_client: 1 }
+  slow: { protocol: tcp, listen: "127.0.0.1:0", upstream: "${peer.address}", tls: { internal: true }, connection_rate: { connections: 3, per: 1h } }
+`,
+  });
+  const reasons = (listener: string): unknown[] => gateway.accessLog.filter((line) => line["listener"] === listener).map((line) => line["reason"]);
+  for (const [listener, allowed, reason] of [
+    ["few", 2, "too_many_connections"],
+    ["fewer", 1, "too_many_connections_of_client"],
+    ["slow", 3, "rate_limited"],
+  ] as const) {
+    const silent = Array.from({ length: 6 }, () => connect(gateway.port(listener), "127.0.0.1").on("error", () => {}));
+    await waitFor(() => reasons(listener).length === 6 - allowed);
+    assert.deepEqual(new Set(reasons(listener)), new Set([reason]));
+    for (const socket of silent) socket.destroy();
+  }
+  // Who goes makes room.
+  await waitFor(async () => {
+    const socket = connectTls({ host: "127.0.0.1", port: gateway.port("fewer"), ca: await gateway.ca(), servername: "localhost" });
+    const isSecure = await new Promise((resolve) => socket.once("secureConnect", () => resolve(true)).once("error", () => resolve(false)));
+    socket.destroy();
+    return isSecure;
+  });
+  assert.match((await gateway.admin("/metrics")).body, /sidegate_connections_refused_total\{listener="few"\} 4/);
+  await peer.close();
 });

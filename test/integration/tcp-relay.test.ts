@@ -315,6 +315,23 @@ test("a unix socket is an upstream like any other", async () => {
   rmSync(dir, { recursive: true });
 });
 
+test("an idle timeout beyond what a timer can wait for does not end a connection, nor look at it without pause", async () => {
+  const peer = await openPeer((socket) => socket.pipe(socket));
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error): number => warnings.push(warning);
+  process.on("warning", onWarning);
+  const relay = await openRelay([peer.address], { timeouts: { connectMs: 1_000, idleMs: 365 * 86_400_000, expectMs: 1_000 } });
+  const { socket: client } = await openClient(relay);
+  client.write("hello");
+  assert.equal(String((await once(client, "data"))[0]), "hello");
+  client.destroy();
+  await relay.ended(1);
+  process.off("warning", onWarning);
+  assert.deepEqual(warnings, []);
+  await relay.close();
+  await peer.close();
+});
+
 test("a connection that is silent both ways ends after the idle timeout, one that is not stays", async () => {
   const peer = await openPeer((socket) => socket.pipe(socket));
   const relay = await openRelay([peer.address], { timeouts: { connectMs: 1_000, idleMs: 400, expectMs: 1_000 } });

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { startAdmin } from "../admin/admin.ts";
+import type { GatewayStatus } from "../admin/status.ts";
+import { openLog } from "../telemetry/log.ts";
+import { runCommand } from "./commands.ts";
+
+/** An admin interface on a socket in a directory of its own, whose gateway serves `sidegate.yaml` there. */
+async function setUp(t: TestContext) {
+  const dir = mkdtempSync(join(tmpdir(), "sidegate-admin-client-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = join(dir, "sidegate.yaml");
+  const socket = join(dir, "admin.sock");
+  const status: GatewayStatus = {
+    version: "1.0.0",
+    pid: 1,
+    started_at: "2026-11-21T09:00:00.000Z",
+    uptime_seconds: 1,
+    stopping: false,
+    config: { file, digest: "abc", loaded_at: "2026-11-21T09:00:00.000Z", refused: null },
+    listeners: [],
+    draining_listeners: 0,
+    routes: [],
+    upstreams: [],
+    certificates: [],
+  };
+  let reloads = 0;
+  const admin = await startAdmin({
+    address: { kind: "unix", path: socket },
+    status: () => status,
+    metrics: { text: () => Promise.resolve("") },
+    reload: () => {
+      reloads += 1;
+      return Promise.resolve({ outcome: "changed" });
+    },
+    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
+  });
+  t.after(() => admin.close());
+  const run = async (args: string[], env: Record<string, string> = {}): Promise<{ code: number; stdout: string; stderr: string }> => {
+    let stdout = "";
+    let stderr = "";
+    const code = await runCommand(args, {
+      env,
+      cwd: dir,
+      pid: 1,
+      stdout: (text) => void (stdout += text),
+      stderr: (text) => void (stderr += text),
+      isTty: false,
+      stopped: new AbortController().signal,
+      onHangup: () => {},
+    });
+    return { code, stdout, stderr };
+  };
+  return { dir, file, socket, run, reloads: () => reloads };
+}
+
+test("a file that is no YAML for the moment still tells where the admin interface listens", async (t) => {
+  const { file, socket, run } = await setUp(t);
+  const bad = "\nlisteners: { web: [\n";
+  const places = [
+    `admin: { listen: "unix:${socket}" }`,
+    `admin: { listen: unix:${socket} } # here`,
+    `version: 1\nroutes: []\n# admin: { listen: 127.0.0.1:1 }\nadmin:\r\n  # listen: 127.0.0.1:1\n\n  listen: 'unix:${socket}' # there`,
+    `admin:\n\tlisten: unix:\${SOCKET}`,
+    `listeners:\n  admin: { listen: 127.0.0.1:1 }\nadmin:\n  listen: unix:${socket}\nother:\n  listen: 127.0.0.1:1`,
+  ];
+  for (const place of places) {
+    writeFileSync(file, place + bad);
+    assert.deepEqual(await run(["health", "sidegate.yaml"], { SOCKET: socket }), { code: 0, stdout: "ready\n", stderr: "" }, place);
+  }
+});
+
+test("the gateway of another file is neither shown nor reloaded", async (t) => {
+  const { dir, file, socket, run, reloads } = await setUp(t);
+  const admin = `admin: { listen: "unix:${socket}" }\n`;
+  const other = join(dir, "other.yaml");
+  writeFileSync(file, admin);
+  writeFileSync(other, admin);
+  for (const command of ["health", "status", "reload"]) {
+    const expected = { code: 1, stdout: "", stderr: `The gateway on unix:${socket} serves '${file}', not '${other}'\n` };
+    assert.deepEqual(await run([command, "other.yaml"]), expected);
+    assert.deepEqual(await run([command], { SIDEGATE_CONFIG: other }), expected);
+  }
+  assert.equal(reloads(), 0);
+  // Another name of the same file.
+  symlinkSync("sidegate.yaml", join(dir, "link.yaml"));
+  assert.deepEqual(await run(["reload", "link.yaml"]), { code: 0, stdout: "Reloaded\n", stderr: "" });
+  assert.equal(reloads(), 1);
+});
+
+test("that the file does not exist is said when no gateway answers", async (t) => {
+  const { dir, run } = await setUp(t);
+  for (const command of ["health", "status", "reload"]) {
+    const { code, stdout, stderr } = await run([command, "nosuch.yaml"]);
+    assert.deepEqual([code, stdout], [1, ""]);
+    // Some other gateway may run on this machine.
+    assert.ok(
+      stderr.startsWith(`'${dir}/nosuch.yaml' does not exist, and no gateway answers on 127.0.0.1:2019 (`) || stderr.endsWith(`, not '${dir}/nosuch.yaml'\n`),
+      stderr,
+    );
+  }
+});
