@@ -59,6 +59,7 @@ ENV NODE_ENV=production \
     SIDEGATE_CONFIG=/etc/sidegate/sidegate.yaml
 
 # Where the starter file of "sidegate init mcp" keeps its local CA: beside itself it could not, as /etc/sidegate is mounted read-only.
+ENV SIDEGATE_STATE_DIR=/var/lib/sidegate
 # So that --read-only needs no further flag. A new volume, anonymous or named, takes over the directory's owner and mode (65532, 700).
 VOLUME /var/lib/sidegate
 

@@ -67,3 +67,13 @@ test("a gateway that stops and a listener that is down are unready, and the wors
   );
   assert.equal(buildReadiness(status).status, "unready");
 });
+
+test("a target that failed before its first verdict, and a certificate that has expired, make it degraded by name", () => {
+  const upstreams = [{ name: "bus", targets: [target("unknown", "connection refused")] }];
+  assert.deepEqual(buildReadiness({ ...WELL, upstreams }), { status: "degraded", problems: [{ what: "upstream", name: "bus", reason: "connection refused" }] });
+  const certificates = [{ listener: "web", names: ["mcp.example.com"], source: "file" as const, file: "/tls.crt", expires_at: "2026-11-20T00:00:00.000Z" }];
+  const reason = "expired at 2026-11-20T00:00:00.000Z";
+  const problems = [{ what: "certificate", name: "mcp.example.com", reason }];
+  assert.deepEqual(buildReadiness({ ...WELL, certificates }, new Date("2026-11-21")), { status: "degraded", problems });
+  assert.equal(buildReadiness({ ...WELL, certificates }, new Date("2026-11-19")).status, "ready");
+});
