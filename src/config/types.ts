@@ -17,7 +17,7 @@ export type UpstreamUrl = string;
  */
 export type Listener = HttpListener | TcpListener;
 /**
- * Client addresses or networks that may connect. On an HTTP listener everybody may without it; a TCP listener that others reach needs it.
+ * Client addresses or networks that may connect; behind trusted_proxies the address that they tell. On an HTTP listener everybody may without it; a TCP listener that others reach needs it.
  */
 export type Allow = string[];
 /**
