@@ -1,8 +1,9 @@
 // The local admin interface: /health, /ready, /metrics, /status and POST /reload.
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
 import { listen } from "../lib/listen.ts";
+import { createHttpServer } from "../lib/node-http.ts";
 import type { ListenAddress } from "../plan/model.ts";
 import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -38,7 +39,7 @@ const SOCKET_FILE_MODE = 0o600;
 /** @throws {AdminListenError} */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { address } = options;
-  const server = createServer(
+  const server = createHttpServer(
     {
       headersTimeout: REQUEST_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,

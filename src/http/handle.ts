@@ -1,7 +1,8 @@
 // THE LIST: every step of an HTTP request, in order.
-import { ServerResponse, type IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
+import { createResponse } from "../lib/node-http.ts";
 import { authenticate } from "../identity/authenticate.ts";
 import { authorize } from "../identity/authorize.ts";
 import { challenge } from "./challenge.ts";
@@ -57,7 +58,7 @@ export function handleExpect(state: HttpState, req: IncomingMessage | Http2Serve
 /** Serves a request for an upgrade; `head` is what came behind its head. See `wantsUpgrade` for which requests should come here. */
 export function handleUpgrade(state: HttpState, req: IncomingMessage, socket: Socket, head: Buffer): void {
   // A response of its own carries any answer but 101, by the same path as for other requests.
-  const res = new ServerResponse(req);
+  const res = createResponse(req);
   res.shouldKeepAlive = false;
   res.assignSocket(socket);
   socket.on("error", () => socket.destroy());

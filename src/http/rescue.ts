@@ -1,8 +1,8 @@
 // The only place where an error becomes a response.
-import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { plainIp } from "../lib/address.ts";
 import { GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { statusCodes } from "../lib/node-http.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
 import { addCors } from "./cors.ts";
 import { isDiscarding } from "./connection.ts";
@@ -24,7 +24,7 @@ export function rescue(x: Exchange, error: unknown): void {
   if (x.requestId === "") x.requestId = makeRequestId();
   const json = JSON.stringify({ error: { status: answer.status, code: answer.code, message: answer.message }, request_id: x.requestId });
   const plain = x.header("accept")?.includes("text/html") === true;
-  const body = plain ? `${answer.status} ${STATUS_CODES[answer.status] ?? ""}\n${answer.message}\nRequest id: ${x.requestId}\n` : `${json}\n`;
+  const body = plain ? `${answer.status} ${statusCodes[answer.status] ?? ""}\n${answer.message}\nRequest id: ${x.requestId}\n` : `${json}\n`;
   let headers = ["Content-Type", plain ? "text/plain; charset=utf-8" : "application/json", "Content-Length", String(Buffer.byteLength(body))];
   headers.push("Cache-Control", "no-store", "X-Request-Id", x.requestId, ...answer.headers);
   const cors = x.route?.plan.cors ?? null;
@@ -70,7 +70,7 @@ export function answerParserError(state: HttpState, error: Error, socket: Socket
   const busy = (socket as Socket & { _httpMessage?: { headersSent: boolean } | null })._httpMessage;
   if (busy?.headersSent !== true && !isDiscarding(socket)) {
     socket.write(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
+      `HTTP/1.1 ${status} ${statusCodes[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
     );
   }
   socket.destroySoon();

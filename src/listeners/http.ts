@@ -1,5 +1,5 @@
 // An HTTP listener: takes accepted sockets through TLS to the HTTP/1.1 or HTTP/2 parser, and requests to http/handle.ts.
-import { createServer, type Server } from "node:http";
+import type { Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import type { ListenerTls } from "../certificates/select.ts";
@@ -8,6 +8,7 @@ import { handleExpect, handleRequest, handleUpgrade } from "../http/handle.ts";
 import { answerParserError } from "../http/rescue.ts";
 import type { HttpState } from "../http/state.ts";
 import { wantsUpgrade } from "../http/upgrade.ts";
+import { createHttpServer } from "../lib/node-http.ts";
 import { plainIp } from "../lib/address.ts";
 import type { HttpListenerPlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -45,7 +46,7 @@ export class HttpListener {
     this.#update = update;
     this.stats = stats;
     this.#log = log;
-    this.#http1 = createServer({
+    this.#http1 = createHttpServer({
       insecureHTTPParser: false,
       requestTimeout: 0,
       // Checked in http/read-head.ts, where the answer has a request id and a line in the access log.

@@ -316,7 +316,11 @@ const output = new WeakMap<ChildProcess, string[]>();
 
 function start(command: string, args: readonly string[], env: Record<string, string>): ChildProcess {
   // In its own process group, so that Ctrl-C leaves the order of stopping to the benchmark.
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env: { PATH: process.env["PATH"], ...env } });
+  const child = spawn(command, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
+  });
   const lines: string[] = [];
   output.set(child, lines);
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => lines.length < 50 && lines.push(chunk.toString()));
