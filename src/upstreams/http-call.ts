@@ -1,6 +1,7 @@
 // What is between a forwarded request and the connection that carries it, whatever its protocol.
 import type { Socket } from "node:net";
 import { GatewayError } from "../lib/errors.ts";
+import type { DialError } from "./dial.ts";
 
 /** A request as it goes to a target. Header lists are flat: name, value, name, value. */
 export type HttpRequest = {
@@ -64,4 +65,9 @@ export class HttpCallError extends GatewayError {
     this.code = code;
     this.progress = progress;
   }
+}
+
+/** A connection that could not be made, as the request that waited for it hears of it. */
+export function dialFailure(error: DialError): HttpCallError {
+  return new HttpCallError(error.reason.startsWith("timed out") ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT", error.reason, "nothing", error);
 }

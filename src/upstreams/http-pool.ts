@@ -5,7 +5,7 @@ import { formatAddress } from "../lib/address.ts";
 import { formatDuration, timerMs } from "../lib/duration.ts";
 import { describeSystemError } from "../lib/errors.ts";
 import { dial, DialError } from "./dial.ts";
-import { HttpCallError, type HttpCallHandler, type HttpRequest } from "./http-call.ts";
+import { dialFailure, HttpCallError, type HttpCallHandler, type HttpRequest } from "./http-call.ts";
 import { Http1Connection, type ConnectionOwner } from "./http1-connection.ts";
 import { Http2Sessions } from "./http2-call.ts";
 import type { Target, Upstream } from "./upstream.ts";
@@ -141,8 +141,7 @@ class Http1Pool implements TargetPool, ConnectionOwner {
     const { connectMs } = this.#upstream.plan.timeouts;
     const started = performance.now();
     const cancelDial = dial(address, { timeoutMs: connectMs, keepAliveMs: KEEP_ALIVE_PROBES_MS, ...onread }, (result) => {
-      if (result instanceof DialError)
-        return failed(new HttpCallError(/^timed out/.test(result.reason) ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT", result.reason, "nothing", result));
+      if (result instanceof DialError) return failed(dialFailure(result));
       if (scheme !== "https") return connected(result);
       this.#dialing.delete(cancel);
       cancel = this.#startTls(result, Math.max(1, connectMs - (performance.now() - started)), where, connected, failed);

@@ -3,7 +3,7 @@ import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } f
 import { formatAddress } from "../lib/address.ts";
 import { HEADER, headerName } from "../lib/header-name.ts";
 import { dial, DialError } from "./dial.ts";
-import { HttpCallError, type HttpCall, type HttpCallHandler, type HttpRequest, type Progress } from "./http-call.ts";
+import { dialFailure, HttpCallError, type HttpCall, type HttpCallHandler, type HttpRequest, type Progress } from "./http-call.ts";
 import { isTrailer } from "./http1-head.ts";
 import type { Target, Upstream } from "./upstream.ts";
 
@@ -58,8 +58,7 @@ export class Http2Sessions {
       const waiting = this.#waiting.splice(0);
       if (result instanceof DialError) {
         this.#upstream.failed(this.#target, result.reason);
-        const code = /^timed out/.test(result.reason) ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT";
-        for (const { handler } of waiting) handler.onError(new HttpCallError(code, result.reason, "nothing", result));
+        for (const { handler } of waiting) handler.onError(dialFailure(result));
         return;
       }
       this.#upstream.connected(this.#target);

@@ -5,19 +5,10 @@ import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { test } from "node:test";
 import { fetchFrom } from "../components/http-client.ts";
 import { startHttpGateway, type HttpGateway, type HttpGatewayOptions } from "../components/http-gateway.ts";
+import { freePort } from "../components/mcp-server.ts";
 import { startOrigin, startRawOrigin } from "../components/origin.ts";
 import { sendRaw } from "../components/raw-client.ts";
 import { waitFor } from "../components/wait.ts";
-
-/** A port on which nobody listens. */
-async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 async function logged(gateway: HttpGateway, count = 1): Promise<Record<string, unknown>> {
   await waitFor(() => gateway.accessLog.length >= count);
@@ -25,7 +16,7 @@ async function logged(gateway: HttpGateway, count = 1): Promise<Record<string, u
 }
 
 test("a refused connection is 502, with the request id for the client and the cause in the log", async () => {
-  const port = await deadPort();
+  const port = await freePort();
   await using gateway = await startHttpGateway({ targets: [`http://127.0.0.1:${port}`] });
   const { status, headers, body } = await fetchFrom(gateway.port, "/");
   assert.equal(status, 502);
@@ -149,7 +140,7 @@ test("a client that takes nothing of the response is cut after timeouts.write", 
 });
 
 test("a connection that cannot be made is tried at the next target, and a target that fails is left out for a while", async () => {
-  const dead = await deadPort();
+  const dead = await freePort();
   await using origin = await startOrigin((_req, res) => void res.end("ok"));
   await using gateway = await startHttpGateway({
     targets: [`http://127.0.0.1:${dead}`, origin.url],
