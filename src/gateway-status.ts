@@ -1,6 +1,7 @@
 // The picture of the gateway that /status and /ready show, drawn from the plan and the live parts.
 import type { CertificateStatus, GatewayStatus, ListenerStatus, ReloadResult, RouteStatus, UpstreamStatus } from "./admin/status.ts";
 import type { ListenerTls } from "./certificates/select.ts";
+import type { CertificateInfo } from "./certificates/source.ts";
 import type { Listeners } from "./listeners/apply.ts";
 import type { AuthWayPlan, PathMatch, Plan } from "./plan/model.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
@@ -19,10 +20,12 @@ export type StatusParts = {
   /** Null before the start has ended. */
   readonly plan: Plan | null;
   readonly digest: string;
-  readonly listeners: Listeners;
+  readonly listeners: Pick<Listeners, "all" | "draining">;
   readonly upstreams: readonly Upstream[];
+  /** Why the state directory cannot be used; empty when it can. */
+  readonly stateError: string;
   /** By listener. */
-  readonly tls: ReadonlyMap<string, ListenerTls>;
+  readonly tls: ReadonlyMap<string, Pick<ListenerTls, "list">>;
 };
 
 /** Flat data for JSON; no secret is in it. */
@@ -45,6 +48,7 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       return { name, protocol, address, tls: tls.mode, connections: listener.active, down };
     }),
     draining_listeners: parts.listeners.draining,
+    state: { dir: parts.plan?.stateDir ?? "", error: parts.stateError },
     routes: (parts.plan?.routes ?? []).map(({ name, listeners, host, path, methods, upstream, auth }): RouteStatus => ({
       name,
       listeners: listeners === null ? null : [...listeners],
@@ -55,18 +59,39 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       auth: auth === null ? ["none"] : auth.map(describeWay),
     })),
     upstreams: parts.upstreams.map(describeUpstream),
-    certificates: [...parts.tls].flatMap(([listener, certificates]) =>
-      certificates
-        .list()
-        .map(({ names, source, file, notAfter }): CertificateStatus => ({ listener, names, source, file, expires_at: notAfter.toISOString() })),
-    ),
+    certificates: describeCertificates(parts.tls),
   };
+}
+
+/** Each one once, with all listeners that serve it. */
+function describeCertificates(tls: StatusParts["tls"]): CertificateStatus[] {
+  const found = new Map<string, { readonly info: CertificateInfo; readonly listeners: string[] }>();
+  for (const [listener, certificates] of tls) {
+    for (const info of certificates.list()) {
+      const key = JSON.stringify([info.source, info.names, info.file]);
+      const known = found.get(key);
+      if (known === undefined) found.set(key, { info, listeners: [listener] });
+      else if (!known.listeners.includes(listener)) known.listeners.push(listener);
+    }
+  }
+  return [...found.values()].map(({ info: { names, source, file, issuer, notBefore, notAfter, renewAt, error }, listeners }) => ({
+    listeners,
+    names,
+    source,
+    file,
+    issuer,
+    valid_from: notBefore?.toISOString() ?? null,
+    expires_at: notAfter?.toISOString() ?? null,
+    renews_at: renewAt?.toISOString() ?? null,
+    error,
+  }));
 }
 
 function describeUpstream({ plan, targets }: Upstream): UpstreamStatus {
   const now = performance.now();
   return {
     name: plan.name,
+    verified: plan.tls.verify,
     targets: targets.map(({ plan: { url }, health, reason, active, ejectedUntil }) => ({ url, health, reason, active, ejected: ejectedUntil > now })),
   };
 }
@@ -84,6 +109,12 @@ function describePath(path: PathMatch): string {
   }
 }
 
-function describeWay({ kind, names, scopes }: AuthWayPlan): string {
+function describeWay(way: AuthWayPlan): string {
+  if (way.kind === "client_certificate") {
+    if (way.subjects === null && way.sans === null) return `${way.kind} any`;
+    // Distinguished names have commas, and may have spaces.
+    return [way.kind, ...[...(way.subjects ?? []), ...(way.sans ?? [])].map((name) => (/[ ,]/.test(name) ? `'${name}'` : name))].join(" ");
+  }
+  const { kind, names, scopes } = way;
   return [kind, names === null ? "any" : [...names].join(","), ...(scopes.length > 0 ? [`with ${scopes.join(" ")}`] : [])].join(" ");
 }

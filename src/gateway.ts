@@ -1,10 +1,10 @@
 // The composition root: builds the parts in order, hands them to one another, and takes them through start, reload and stop.
+import { setTimeout as delay } from "node:timers/promises";
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import type { GatewayStatus, ReloadResult } from "./admin/status.ts";
-import { internalCaFile, openInternalCa, type InternalCa } from "./certificates/internal-ca.ts";
-import { createListenerTls, type ListenerTls } from "./certificates/select.ts";
+import type { ListenerTls } from "./certificates/select.ts";
 import { explainFileMount } from "./config/file-mount.ts";
-import { formatProblems } from "./config/format-problems.ts";
+import { formatProblems, formatWarnings } from "./config/format-problems.ts";
 import { loadConfig, type LoadedConfig } from "./config/load.ts";
 import { watchConfig, type ConfigWatch } from "./config/watch.ts";
 import { createHttpLive, createHttpState } from "./http/state.ts";
@@ -14,6 +14,7 @@ import { describeSystemError, GatewayError } from "./lib/errors.ts";
 import { Listeners, type ListenerUpdate } from "./listeners/apply.ts";
 import { buildPlan } from "./plan/build.ts";
 import type { ListenerPlan, Plan } from "./plan/model.ts";
+import { GatewayCertificates } from "./gateway-certificates.ts";
 import { buildStatus } from "./gateway-status.ts";
 import { createTcpLive } from "./tcp/connection.ts";
 import { AccessLogs, type AccessLogWriter } from "./telemetry/access-log.ts";
@@ -40,13 +41,14 @@ export class ConfigError extends GatewayError {
   }
 }
 
+const PEM_KEY = /\b(?:cert|key)_file$/;
+const SETTLING_LOOKS = 5;
+const SETTLING_MS = 200;
+
 type GoodConfig = Extract<LoadedConfig, { ok: true }>;
 type Prepared = {
   readonly plan: Plan;
   readonly digest: string;
-  readonly tls: ReadonlyMap<string, ListenerTls>;
-  /** Null when no listener asks for it. */
-  readonly internalCa: InternalCa | null;
   readonly accessLogs: ReadonlySet<AccessLogWriter | null>;
   readonly commit: () => void;
   readonly abort: () => Promise<void>;
@@ -82,6 +84,7 @@ export class Gateway {
   readonly #metrics: Metrics;
   readonly #accessLogs: AccessLogs;
   readonly #upstreams: LiveUpstreams;
+  readonly #certificates: GatewayCertificates;
   readonly #listeners: Listeners;
   #current: Prepared | null = null;
   #admin: Admin | null = null;
@@ -98,8 +101,14 @@ export class Gateway {
     this.#log = log;
     this.#accessLogs = new AccessLogs(log);
     this.#upstreams = new LiveUpstreams(log);
-    this.#metrics = new Metrics({ version: options.version, targets: () => this.#upstreams.samples(), accessLogDropped: () => this.#accessLogs.dropped });
-    this.#listeners = new Listeners(this.#metrics, log);
+    this.#metrics = new Metrics({
+      version: options.version,
+      targets: () => this.#upstreams.samples(),
+      certificates: () => this.#certificates.list().map(({ source, names, file, notAfter }) => ({ source, name: names[0] ?? file ?? "", notAfter })),
+      accessLogDropped: () => this.#accessLogs.dropped,
+    });
+    this.#certificates = new GatewayCertificates({ log, pid: options.pid, metrics: this.#metrics.certificates });
+    this.#listeners = new Listeners(this.#metrics, this.#certificates.challenges, log);
   }
 
   /** @throws as `startGateway` */
@@ -114,6 +123,7 @@ export class Gateway {
       await this.close(0);
       throw error;
     }
+    this.#warn(loaded);
     this.#watch = watchConfig({ paths: loaded.paths, onChange: () => void this.reload(), onWarning: (text) => this.#log.warn(text) });
     const mounted = await explainFileMount(this.#options.file);
     if (mounted !== null) this.#log.warn({ event: "single_file_mount" }, mounted);
@@ -145,7 +155,8 @@ export class Gateway {
     if (this.#stopping !== null || current === null) return { outcome: "unchanged" };
     const startedAt = performance.now();
     try {
-      const loaded = await loadConfig(this.#options.file, this.#options.env);
+      const loaded = await this.#load();
+      if (this.#stopping !== null) return { outcome: "unchanged" };
       this.#watch?.replace(loaded.paths);
       if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
       if (loaded.digest === current.digest && this.#listeners.all.every(({ down }) => down === "")) {
@@ -167,6 +178,7 @@ export class Gateway {
       this.#commit(prepared);
       if (previousAdmin !== this.#admin) void previousAdmin?.close();
       this.#metrics.reload(true);
+      this.#warn(loaded);
       this.#log.info(
         { event: "reloaded", ...describeChange(current.plan, prepared.plan), duration_ms: Math.round(performance.now() - startedAt) },
         "Configuration reloaded",
@@ -175,6 +187,21 @@ export class Gateway {
     } catch (error) {
       const message = error instanceof GatewayError ? error.message : `Cannot apply the configuration: ${describeSystemError(error)}`;
       return this.#refuse({ outcome: "refused", problems: [{ file: this.#options.file, message }], text: `${this.#options.file}: ${message}\n` });
+    }
+  }
+
+  #warn({ warnings, source }: GoodConfig): void {
+    if (warnings.length > 0)
+      this.#log.warn({ event: "config_warnings", problems: warnings, text: formatWarnings(warnings, source) }, "The configuration has warnings");
+  }
+
+  /** A certificate and its key are replaced one after the other: what does not fit at first gets a moment. */
+  async #load(): Promise<LoadedConfig> {
+    const { file, env } = this.#options;
+    for (let looks = 1; ; looks += 1) {
+      const loaded = await loadConfig(file, env);
+      if (loaded.ok || looks > SETTLING_LOOKS || this.#stopping !== null || !loaded.problems.every(({ path }) => PEM_KEY.test(path))) return loaded;
+      await delay(SETTLING_MS, undefined, { ref: false });
     }
   }
 
@@ -200,20 +227,21 @@ export class Gateway {
   async #prepareAll(loaded: GoodConfig): Promise<Prepared> {
     const plan = buildPlan(loaded.config, loaded.files);
     const upstreams = this.#upstreams.prepare(plan.upstreams);
-    const internalCa = await this.#prepareCa(plan);
-    const tls = this.#prepareTls(plan, internalCa);
-    const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, tls.get(listener.name) ?? null));
+    const certificates = await this.#certificates.prepare(plan);
+    const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, certificates.tls.get(listener.name) ?? null));
     const listeners = await this.#listeners.prepare(updates);
     const commit = (): void => {
       changeLog(this.#log, plan.log);
       upstreams.commit();
+      // An order may begin at once: its challenges need the listeners.
       listeners.commit(plan.drainTimeoutMs);
+      certificates.commit();
     };
     const abort = async (): Promise<void> => {
       await listeners.abort();
       this.#retain(this.#current);
     };
-    return { plan, digest: loaded.digest, tls, internalCa, accessLogs: new Set(updates.map(({ state }) => state.accessLog)), commit, abort };
+    return { plan, digest: loaded.digest, accessLogs: new Set(updates.map(({ state }) => state.accessLog)), commit, abort };
   }
 
   #commit(prepared: Prepared): void {
@@ -222,38 +250,12 @@ export class Gateway {
     this.#current = prepared;
     this.#loadedAt = new Date();
     this.#refusal = null;
-    this.#warnOfExpired(prepared);
-  }
-
-  #warnOfExpired({ tls }: Prepared): void {
-    for (const [listener, certificates] of tls) {
-      for (const { names, file, notAfter } of certificates.list()) {
-        if (notAfter.getTime() < Date.now()) this.#log.warn({ listener, names, file, expired_at: notAfter.toISOString() }, "A certificate has expired");
-      }
-    }
   }
 
   /** Lets go of log files and metrics that only another configuration had. */
   #retain(prepared: Prepared | null): void {
     this.#accessLogs.retain(prepared?.accessLogs ?? new Set());
     this.#metrics.retain(new Set(prepared?.plan.listeners.keys()), new Set(prepared?.plan.routes.map(({ name }) => name)));
-  }
-
-  /** The CA of the plan's state directory; the present one when that did not change. */
-  async #prepareCa({ listeners, stateDir }: Plan): Promise<InternalCa | null> {
-    if (![...listeners.values()].some(({ tls }) => tls.mode === "application" && tls.internal)) return null;
-    const present = this.#current?.internalCa ?? null;
-    return present?.certFile === internalCaFile(stateDir) ? present : openInternalCa(stateDir);
-  }
-
-  #prepareTls(plan: Plan, internalCa: InternalCa | null): Map<string, ListenerTls> {
-    const result = new Map<string, ListenerTls>();
-    for (const { name, listen, tls } of plan.listeners.values()) {
-      if (tls.mode === "disabled") continue;
-      const hosts = plan.routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(name) !== false ? [host] : []));
-      result.set(name, createListenerTls(tls, hosts, listen.kind === "tcp" ? listen.host : null, internalCa, this.#current?.tls.get(name) ?? null));
-    }
-    return result;
   }
 
   #update(plan: Plan, listener: ListenerPlan, upstreams: PreparedUpstreams, certificates: ListenerTls | null): ListenerUpdate {
@@ -265,6 +267,7 @@ export class Gateway {
         plan: listener,
         gateway: plan,
         upstreams: upstreams.http,
+        challenges: [...plan.listeners.values()].some(({ tls }) => "protocol" in tls && tls.acme !== null) ? this.#certificates.challenges : null,
         live,
         drain,
         metrics: this.#metrics,
@@ -285,7 +288,14 @@ export class Gateway {
   }
 
   #startAdmin(plan: Plan): Promise<Admin> {
-    return startAdmin({ address: plan.admin, status: () => this.status(), metrics: this.#metrics, reload: () => this.reload(), log: this.#log });
+    return startAdmin({
+      address: plan.admin,
+      status: () => this.status(),
+      metrics: this.#metrics,
+      reload: () => this.reload(),
+      renew: (name) => this.#certificates.renew(name),
+      log: this.#log,
+    });
   }
 
   /** What `/status`, `/ready` and the commands show. */
@@ -302,7 +312,8 @@ export class Gateway {
       digest: this.#current?.digest ?? "",
       listeners: this.#listeners,
       upstreams: this.#upstreams.all,
-      tls: this.#current?.tls ?? new Map(),
+      stateError: this.#certificates.stateError,
+      tls: this.#certificates.tls,
     });
   }
 
@@ -317,7 +328,7 @@ export class Gateway {
     if (this.#current !== null) this.#log.info({ event: "stopping", drain_timeout: formatDuration(drainTimeoutMs) }, "Stopping");
     this.#watch?.close();
     await this.#running?.catch(() => {});
-    await this.#listeners.close(drainTimeoutMs);
+    await Promise.all([this.#listeners.close(drainTimeoutMs), this.#certificates.close()]);
     this.#upstreams.destroy();
     await this.#admin?.close();
     await this.#accessLogs.close();

@@ -22,6 +22,7 @@ const STATUS: GatewayStatus = {
   config: { file: "/x.yaml", digest: "abc", loaded_at: "2026-11-21T09:30:00.000Z", refused: null },
   listeners: [],
   draining_listeners: 0,
+  state: { dir: "/state", error: "" },
   routes: [],
   upstreams: [],
   certificates: [],
@@ -37,6 +38,7 @@ async function setUp(t: { after(fn: () => Promise<void>): void }, options: Parti
     status: () => STATUS,
     metrics: { text: () => Promise.resolve("up 1\n") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
+    renew: () => Promise.resolve({ ok: true, message: "Renewed" }),
     log,
     ...options,
   });
@@ -71,7 +73,7 @@ test("each path answers, with nothing to cache", async (t) => {
 
 test("readiness is 503 only when the gateway cannot do its work", async (t) => {
   const unhealthy = { url: "http://127.0.0.1:1", health: "unhealthy", reason: "connection refused", active: 0, ejected: false } as const;
-  const { ask } = await setUp(t, { status: () => ({ ...STATUS, upstreams: [{ name: "bus", targets: [unhealthy] }] }) });
+  const { ask } = await setUp(t, { status: () => ({ ...STATUS, upstreams: [{ name: "bus", verified: true, targets: [unhealthy] }] }) });
   const answer = await ask("/ready");
   assert.equal(answer.status, 503);
   assert.deepEqual(JSON.parse(answer.body), {
@@ -98,6 +100,28 @@ test("a refused reload is 422 with its problems", async (t) => {
   const { ask } = await setUp(t, { reload: () => Promise.resolve({ outcome: "refused", problems, text: "for people\n" }) });
   const answer = await ask("/reload", "POST");
   assert.deepEqual([answer.status, JSON.parse(answer.body)], [422, { outcome: "refused", problems, text: "for people\n" }]);
+});
+
+test("a certificate is ordered by its name, and the answer comes when that has ended", async (t) => {
+  const asked: string[] = [];
+  const { ask } = await setUp(t, {
+    renew: (name) => {
+      asked.push(name);
+      return Promise.resolve(name === "a.example" ? { ok: true, message: "Got it" } : { ok: false, message: "The CA says no" });
+    },
+  });
+  const good = await ask("/certificates/renew?name=A.Example.", "POST");
+  assert.deepEqual([good.status, JSON.parse(good.body)], [200, { ok: true, message: "Got it" }]);
+  const bad = await ask("/certificates/renew?name=*.b.example", "POST");
+  assert.deepEqual([bad.status, JSON.parse(bad.body)], [422, { ok: false, message: "The CA says no" }]);
+  assert.deepEqual(asked, ["a.example", "*.b.example"]);
+  for (const query of ["", "?name=", "?name=a&name=b", `?name=${"a".repeat(254)}`])
+    assert.equal((await ask(`/certificates/renew${query}`, "POST")).status, 400);
+  const get = await ask("/certificates/renew?name=a.example");
+  assert.deepEqual([get.status, get.headers.allow], [405, "POST"]);
+  for (const headers of [{ host: "evil.example" }, { host: "localhost", origin: "http://localhost" }, { host: "localhost", "sec-fetch-site": "same-site" }])
+    assert.equal((await ask("/certificates/renew?name=a.example", "POST", headers)).status, 403);
+  assert.equal(asked.length, 2);
 });
 
 test("other methods and paths do nothing", async (t) => {

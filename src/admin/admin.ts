@@ -1,4 +1,4 @@
-// The local admin interface: /health, /ready, /metrics, /status and POST /reload.
+// The local admin interface: /health, /ready, /metrics, /status, POST /reload and POST /certificates/renew.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
@@ -9,7 +9,7 @@ import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
 import { refusal } from "./guard.ts";
 import { buildReadiness } from "./ready.ts";
-import type { GatewayStatus, ReloadResult } from "./status.ts";
+import type { GatewayStatus, ReloadResult, RenewResult } from "./status.ts";
 
 export class AdminListenError extends GatewayError {
   constructor(address: ListenAddress, cause: unknown) {
@@ -23,6 +23,8 @@ export type AdminOptions = {
   readonly metrics: { text(): Promise<string> };
   /** Resolves when the reload has ended. */
   readonly reload: () => Promise<ReloadResult>;
+  /** Orders the certificate that has the name (lower case) anew; resolves when that has ended, which may take minutes. */
+  readonly renew: (name: string) => Promise<RenewResult>;
   readonly log: Log;
 };
 
@@ -33,6 +35,15 @@ const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_HEADER_BYTES = 8 * 1024;
 const MAX_CONNECTIONS = 64;
 const CLOSE_TIMEOUT_MS = 1_000;
+const MAX_NAME_LENGTH = 253;
+const METHODS: ReadonlyMap<string, "GET" | "POST"> = new Map([
+  ["/health", "GET"],
+  ["/ready", "GET"],
+  ["/metrics", "GET"],
+  ["/status", "GET"],
+  ["/reload", "POST"],
+  ["/certificates/renew", "POST"],
+]);
 // Only the gateway's own user may ask it to reload.
 const SOCKET_FILE_MODE = 0o600;
 
@@ -72,9 +83,9 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     request.resume();
     const refused = refusal(request.headers, options.address);
     if (refused !== null) return sendJson(response, 403, { error: refused });
-    const path = (request.url ?? "").split("?", 1)[0];
-    const method = path === "/reload" ? "POST" : "GET";
-    if (!["/health", "/ready", "/metrics", "/status", "/reload"].includes(path ?? "")) return sendJson(response, 404, { error: "Not found" });
+    const [path = "", query = ""] = (request.url ?? "").split("?", 2);
+    const method = METHODS.get(path);
+    if (method === undefined) return sendJson(response, 404, { error: "Not found" });
     if (request.method !== method) {
       response.setHeader("Allow", method);
       return sendJson(response, 405, { error: `Only ${method} is answered here` });
@@ -88,6 +99,12 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
       // The commands compare the file with theirs: several gateways may run on one machine.
       return sendJson(response, readiness.status === "unready" ? 503 : 200, { ...readiness, config: { file: status.config.file } });
     }
+    if (path === "/certificates/renew") {
+      const name = parseName(query);
+      if (name === null) return sendJson(response, 400, { error: "One name is needed: /certificates/renew?name=NAME" });
+      const { ok, message } = await options.renew(name);
+      return sendJson(response, ok ? 200 : 422, { ok, message });
+    }
     const result = await options.reload();
     if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });
     return sendJson(response, 200, { outcome: result.outcome, changed: result.outcome === "changed" });
@@ -96,6 +113,12 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     if (response.headersSent) response.destroy();
     else sendJson(response, 500, { error: "Internal error, see the log" });
   }
+}
+
+/** The one name of the query, as certificates have it: lower case, without a final dot. */
+function parseName(query: string): string | null {
+  const [name = "", ...more] = new URLSearchParams(query).getAll("name");
+  return more.length > 0 || name === "" || name.length > MAX_NAME_LENGTH ? null : name.toLowerCase().replace(/\.$/, "");
 }
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { buildReadiness } from "./ready.ts";
-import type { GatewayStatus, TargetStatus } from "./status.ts";
+import type { CertificateStatus, GatewayStatus, TargetStatus } from "./status.ts";
 
 const WELL: GatewayStatus = {
   version: "1.0.0",
@@ -12,6 +12,7 @@ const WELL: GatewayStatus = {
   config: { file: "/etc/sidegate/sidegate.yaml", digest: "abc", loaded_at: "2026-11-21T09:30:00.000Z", refused: null },
   listeners: [{ name: "web", protocol: "http", address: "127.0.0.1:8080", tls: "disabled", connections: 0, down: "" }],
   draining_listeners: 0,
+  state: { dir: "/state", error: "" },
   routes: [],
   upstreams: [],
   certificates: [],
@@ -23,21 +24,24 @@ function target(health: TargetStatus["health"], reason = "", url = "http://127.0
 
 test("a gateway without troubles is ready, one whose targets are not checked yet too", () => {
   assert.deepEqual(buildReadiness(WELL), { status: "ready", problems: [] });
-  assert.equal(buildReadiness({ ...WELL, upstreams: [{ name: "bus", targets: [target("unknown"), target("healthy")] }] }).status, "ready");
+  assert.equal(buildReadiness({ ...WELL, upstreams: [{ name: "bus", verified: true, targets: [target("unknown"), target("healthy")] }] }).status, "ready");
 });
 
 test("an upstream with no target left is unready, and says why", () => {
-  const upstreams = [{ name: "bus", targets: [target("unhealthy", "connection refused")] }];
+  const upstreams = [{ name: "bus", verified: true, targets: [target("unhealthy", "connection refused")] }];
   assert.deepEqual(buildReadiness({ ...WELL, upstreams }), { status: "unready", problems: [{ what: "upstream", name: "bus", reason: "connection refused" }] });
 });
 
 test("an upstream that lost one of its targets, or is in its maintenance window, is degraded", () => {
-  const one = [{ name: "bus", targets: [target("unhealthy", "timed out", "http://a"), target("healthy")] }];
+  const one = [{ name: "bus", verified: true, targets: [target("unhealthy", "timed out", "http://a"), target("healthy")] }];
   assert.deepEqual(buildReadiness({ ...WELL, upstreams: one }), {
     status: "degraded",
     problems: [{ what: "upstream", name: "bus", reason: "http://a: timed out" }],
   });
-  assert.equal(buildReadiness({ ...WELL, upstreams: [{ name: "live", targets: [target("degraded", "in its maintenance window")] }] }).status, "degraded");
+  assert.equal(
+    buildReadiness({ ...WELL, upstreams: [{ name: "live", verified: true, targets: [target("degraded", "in its maintenance window")] }] }).status,
+    "degraded",
+  );
 });
 
 test("a refused configuration degrades only, with its first problem", () => {
@@ -68,12 +72,51 @@ test("a gateway that stops and a listener that is down are unready, and the wors
   assert.equal(buildReadiness(status).status, "unready");
 });
 
-test("a target that failed before its first verdict, and a certificate that has expired, make it degraded by name", () => {
-  const upstreams = [{ name: "bus", targets: [target("unknown", "connection refused")] }];
+test("a target that failed before its first verdict makes it degraded by name", () => {
+  const upstreams = [{ name: "bus", verified: true, targets: [target("unknown", "connection refused")] }];
   assert.deepEqual(buildReadiness({ ...WELL, upstreams }), { status: "degraded", problems: [{ what: "upstream", name: "bus", reason: "connection refused" }] });
-  const certificates = [{ listener: "web", names: ["mcp.example.com"], source: "file" as const, file: "/tls.crt", expires_at: "2026-11-20T00:00:00.000Z" }];
-  const reason = "expired at 2026-11-20T00:00:00.000Z";
-  const problems = [{ what: "certificate", name: "mcp.example.com", reason }];
-  assert.deepEqual(buildReadiness({ ...WELL, certificates }, new Date("2026-11-21")), { status: "degraded", problems });
-  assert.equal(buildReadiness({ ...WELL, certificates }, new Date("2026-11-19")).status, "ready");
+});
+
+const MONTH: CertificateStatus = {
+  listeners: ["web"],
+  names: ["a.example", "b.example"],
+  source: "acme",
+  file: null,
+  issuer: "CN=CA",
+  valid_from: "2026-11-01T00:00:00.000Z",
+  expires_at: "2026-12-01T00:00:00.000Z",
+  renews_at: null,
+  error: "",
+};
+
+function problemAt(now: string, certificate: Partial<CertificateStatus> = {}): string | null {
+  const { status, problems } = buildReadiness({ ...WELL, certificates: [{ ...MONTH, ...certificate }] }, new Date(now));
+  if (problems.length === 0) assert.equal(status, "ready");
+  else assert.deepEqual([status, problems.length, problems[0]?.what, problems[0]?.name], ["degraded", 1, "certificate", "a.example b.example"]);
+  return problems[0]?.reason ?? null;
+}
+
+test("a certificate near its end, and one past it, make it degraded with the reason", () => {
+  assert.equal(problemAt("2026-11-24T00:00:00Z"), null);
+  assert.equal(problemAt("2026-11-24T12:00:00Z"), "expires in 6d 12h, at 2026-12-01T00:00:00.000Z");
+  assert.equal(problemAt("2026-11-24T12:00:00Z", { error: "The CA says no" }), "expires in 6d 12h, at 2026-12-01T00:00:00.000Z: The CA says no");
+  assert.equal(problemAt("2026-12-01T00:00:00Z", { error: "" }), "expired 0ms ago, at 2026-12-01T00:00:00.000Z");
+  assert.equal(problemAt("2026-12-03T00:00:00Z", { error: "The CA says no" }), "expired 2d ago, at 2026-12-01T00:00:00.000Z: The CA says no");
+});
+
+test("a certificate of six days is near its end in its last quarter", () => {
+  const week = { valid_from: "2026-11-25T00:00:00.000Z" };
+  assert.equal(problemAt("2026-11-29T06:00:00Z", week), null);
+  assert.equal(problemAt("2026-11-29T18:00:00Z", week), "expires in 1d 6h, at 2026-12-01T00:00:00.000Z");
+});
+
+test("a certificate that was never issued makes it degraded, with the error of the order or that it is under way", () => {
+  const none = { valid_from: null, expires_at: null, issuer: "" };
+  assert.equal(problemAt("2026-11-24T00:00:00Z", none), "no certificate yet: being ordered");
+  assert.equal(problemAt("2026-11-24T00:00:00Z", { ...none, error: "The CA cannot reach port 80" }), "no certificate yet: The CA cannot reach port 80");
+});
+
+test("a state directory that cannot be used makes it degraded: a restart would lose what is in memory alone", () => {
+  const { status, problems } = buildReadiness({ ...WELL, state: { dir: "/state", error: "cannot use '/state/acme': read-only file system" } });
+  assert.deepEqual([status, problems], ["degraded", [{ what: "state", name: "/state", reason: "cannot use '/state/acme': read-only file system" }]]);
 });

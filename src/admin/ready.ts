@@ -1,7 +1,14 @@
 // Whether the gateway does its work, and if not, what is unwell.
-import type { GatewayStatus, StatusProblem } from "./status.ts";
+import { formatDuration } from "../lib/duration.ts";
+import type { CertificateStatus, GatewayStatus, StatusProblem } from "./status.ts";
 
-export type Unwell = { readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate"; readonly name: string; readonly reason: string };
+const EXPIRY_WARNING_MS = 7 * 86_400_000;
+
+export type Unwell = {
+  readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate" | "state";
+  readonly name: string;
+  readonly reason: string;
+};
 
 /** `degraded`: it serves, but somebody should look. Only `unready` is answered with 503. */
 export type Readiness = { readonly status: "ready" | "degraded" | "unready"; readonly problems: readonly Unwell[] };
@@ -24,12 +31,32 @@ export function buildReadiness(status: GatewayStatus, now = new Date()): Readine
       (isDown ? severe : mild).push(unwell);
     }
   }
-  for (const { names, file, expires_at } of status.certificates) {
-    if (Date.parse(expires_at) < now.getTime()) mild.push({ what: "certificate", name: names.join(" ") || (file ?? "?"), reason: `expired at ${expires_at}` });
+  for (const certificate of status.certificates) {
+    const reason = certificateReason(certificate, now.getTime());
+    if (reason !== null) mild.push({ what: "certificate", name: certificate.names.join(" ") || (certificate.file ?? "?"), reason });
   }
+  const { dir, error } = status.state;
+  if (error !== "") mild.push({ what: "state", name: dir, reason: error });
   const { refused, file } = status.config;
   if (refused !== null) mild.push({ what: "config", name: file, reason: describeProblems(refused.problems) });
   return { status: severe.length > 0 ? "unready" : mild.length > 0 ? "degraded" : "ready", problems: [...severe, ...mild] };
+}
+
+/** What is wrong with a certificate; null when nothing is. */
+function certificateReason({ valid_from, expires_at, error }: CertificateStatus, nowMs: number): string | null {
+  if (expires_at === null) return `no certificate yet: ${error === "" ? "being ordered" : error}`;
+  const because = error === "" ? "" : `: ${error}`;
+  const leftMs = Date.parse(expires_at) - nowMs;
+  if (leftMs <= 0) return `expired ${formatDuration(-leftMs)} ago, at ${expires_at}${because}`;
+  if (!isNearEnd(valid_from, expires_at, nowMs)) return null;
+  return `expires in ${formatDuration(leftMs)}, at ${expires_at}${because}`;
+}
+
+/** Whether less than a week is left, and less than a quarter of the lifetime: certificates of six days are renewed in time, too. */
+export function isNearEnd(validFrom: string | null, expiresAt: string, nowMs: number): boolean {
+  const endMs = Date.parse(expiresAt);
+  const lifetimeMs = validFrom === null ? Infinity : endMs - Date.parse(validFrom);
+  return endMs - nowMs < Math.min(EXPIRY_WARNING_MS, lifetimeMs / 4);
 }
 
 function describeProblems(problems: readonly StatusProblem[]): string {

@@ -26,6 +26,8 @@ export type GatewayStatus = {
   readonly listeners: readonly ListenerStatus[];
   /** Removed listeners whose connections still end. */
   readonly draining_listeners: number;
+  /** `error`: why the state directory cannot be used; empty when it can, or when nothing was to be kept yet. */
+  readonly state: { readonly dir: string; readonly error: string };
   readonly routes: readonly RouteStatus[];
   readonly upstreams: readonly UpstreamStatus[];
   readonly certificates: readonly CertificateStatus[];
@@ -36,12 +38,15 @@ export type ListenerStatus = {
   readonly protocol: "http" | "tcp";
   /** As it was really bound: 127.0.0.1:41234. */
   readonly address: string;
-  readonly tls: "disabled" | "application";
+  readonly tls: "disabled" | "application" | "behind_proxy" | "auto";
   /** Open client connections. */
   readonly connections: number;
   /** Why it does not listen; empty when it does. */
   readonly down: string;
 };
+
+/** How an order that was asked for ended; `message` is for people. */
+export type RenewResult = { readonly ok: boolean; readonly message: string };
 
 export type RouteStatus = {
   readonly name: string;
@@ -58,7 +63,12 @@ export type RouteStatus = {
   readonly auth: readonly string[];
 };
 
-export type UpstreamStatus = { readonly name: string; readonly targets: readonly TargetStatus[] };
+export type UpstreamStatus = {
+  readonly name: string;
+  /** False: `insecure_skip_verify`, any certificate of its targets is taken. */
+  readonly verified: boolean;
+  readonly targets: readonly TargetStatus[];
+};
 
 export type TargetStatus = {
   readonly url: string;
@@ -72,10 +82,19 @@ export type TargetStatus = {
 };
 
 export type CertificateStatus = {
-  readonly listener: string;
+  /** Names of those that serve it. */
+  readonly listeners: readonly string[];
   readonly names: readonly string[];
-  readonly source: "file" | "internal";
-  /** Null for the internal CA. */
+  readonly source: "file" | "acme" | "internal";
+  /** File of the certificate, or of the CA for the internal one; null when the state holds it. */
   readonly file: string | null;
-  readonly expires_at: string;
+  /** Empty when it was not issued yet. */
+  readonly issuer: string;
+  /** Null when it was not issued yet, as is its end. */
+  readonly valid_from: string | null;
+  readonly expires_at: string | null;
+  /** When it will be renewed or ordered by itself; null when somebody else does that. */
+  readonly renews_at: string | null;
+  /** Why the last attempt to get it failed; empty when it did not. */
+  readonly error: string;
 };

@@ -1,6 +1,7 @@
 // Certificates from the files that the configuration names.
+import { wildcardOf } from "../lib/host-cover.ts";
 import type { CertificatePair } from "../plan/model.ts";
-import { createServerCertificate, type CertificateSource, type ServerCertificate } from "./source.ts";
+import { CertificateError, createServerCertificate, type CertificateSource, type ServerCertificate } from "./source.ts";
 
 /** A source that keeps its prepared certificates for the next configuration. */
 export type FileSource = CertificateSource & { readonly prepared: ReadonlyMap<CertificatePair, ServerCertificate> };
@@ -8,9 +9,9 @@ export type FileSource = CertificateSource & { readonly prepared: ReadonlyMap<Ce
 /**
  * Prepares all pairs. The first one that has a name serves it, and the first of all serves clients without a known name.
  * @param previous the source of the configuration before: what it prepared of the same content is used again.
- * @throws {CertificateError} when one of them cannot be used.
+ * @throws {CertificateError} when one of them cannot be used, or has ended where a valid one serves: that is no renewal but a slip.
  */
-export function createFileSource(pairs: readonly CertificatePair[], previous: FileSource | null = null): FileSource {
+export function createFileSource(pairs: readonly CertificatePair[], previous: FileSource | null = null, nowMs = Date.now()): FileSource {
   const known = new Map<string, [CertificatePair, ServerCertificate]>();
   for (const [pair, certificate] of previous?.prepared ?? []) known.set(pair.certFile, [pair, certificate]);
 
@@ -21,6 +22,10 @@ export function createFileSource(pairs: readonly CertificatePair[], previous: Fi
     const [old, ready] = known.get(pair.certFile) ?? [];
     const same = old !== undefined && old.cert === pair.cert && old.key === pair.key;
     const certificate = same && ready !== undefined ? ready : createServerCertificate("file", pair.certFile, pair.names, pair.cert, pair.key);
+    if (ready !== undefined && hasEnded(certificate, nowMs) && !hasEnded(ready, nowMs)) {
+      const end = certificate.info.notAfter?.toISOString() ?? "";
+      throw new CertificateError(`Certificate '${pair.certFile}' expired on ${end.slice(0, 10)}, and the one that it replaces is still valid`);
+    }
     prepared.set(pair, certificate);
     first ??= certificate;
     for (const name of pair.names) if (!byName.has(name)) byName.set(name, certificate);
@@ -34,8 +39,6 @@ export function createFileSource(pairs: readonly CertificatePair[], previous: Fi
   };
 }
 
-/** The wildcard that covers a name: `*` stands for exactly one label (RFC 9525 section 6.3). */
-export function wildcardOf(serverName: string): string {
-  const dot = serverName.indexOf(".");
-  return dot === -1 ? "" : `*${serverName.slice(dot)}`;
+function hasEnded({ info: { notAfter } }: ServerCertificate, nowMs: number): boolean {
+  return notAfter !== null && notAfter.getTime() <= nowMs;
 }

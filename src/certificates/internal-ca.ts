@@ -1,9 +1,10 @@
 // The local CA: made once, kept in the state directory, signs certificates for development.
 import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate, type KeyObject } from "node:crypto";
-import { mkdir, mkdtemp, open, readFile, rename, rm, chmod } from "node:fs/promises";
+import { mkdtemp, open, readFile, rename, rm, chmod } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { makeDirectory } from "../lib/secret-file.ts";
 import { createServerCertificate, opensslReason, type ServerCertificate } from "./source.ts";
 import { createCertificate, encodeName, subjectOf } from "./x509.ts";
 
@@ -117,7 +118,7 @@ async function makeCa(stateDir: string, nowMs: number): Promise<InternalCa | nul
   const key = privateKey.export({ type: "pkcs8", format: "pem" });
   let draft: string | null = null;
   try {
-    await mkdir(stateDir, { recursive: true });
+    await makeDirectory(stateDir, 0o755);
     draft = await mkdtemp(join(stateDir, ".internal-ca-"));
     await writeNew(join(draft, "ca.key"), key, 0o600);
     await writeNew(join(draft, "ca.crt"), cert, 0o644);

@@ -1,7 +1,7 @@
 // Certificates of the local CA, issued when a client first asks for their name.
 import { hostname, networkInterfaces } from "node:os";
 import { isHostName, plainIp } from "../lib/address.ts";
-import { wildcardOf } from "./file.ts";
+import { wildcardOf } from "../lib/host-cover.ts";
 import type { InternalCa } from "./internal-ca.ts";
 import type { CertificateSource, ServerCertificate } from "./source.ts";
 
@@ -24,8 +24,8 @@ export function createInternalSource(ca: InternalCa, hosts: Iterable<string>, li
   const issue = (names: readonly string[]): ServerCertificate => {
     const present = issued.get(names);
     // Not the CA's own end, which no renewal can pass.
-    if (present !== undefined && present.info.notAfter.getTime() - RENEW_BEFORE_MS > now()) return present;
-    if (present !== undefined && present.info.notAfter.getTime() >= ca.notAfter.getTime()) return present;
+    const endMs = present?.info.notAfter?.getTime() ?? 0;
+    if (present !== undefined && (endMs - RENEW_BEFORE_MS > now() || endMs >= ca.notAfter.getTime())) return present;
     const certificate = ca.issue(names, now());
     issued.set(names, certificate);
     return certificate;
@@ -39,7 +39,8 @@ export function createInternalSource(ca: InternalCa, hosts: Iterable<string>, li
       return names === undefined ? null : issue(names);
     },
     fallback: () => issue(machine),
-    list: () => [...issued.values()].map((certificate) => certificate.info),
+    // One that nobody asked for until it was due is renewed here, so that it is never shown as expired.
+    list: () => [...issued.keys()].map((names) => issue(names).info),
   };
 }
 

@@ -8,11 +8,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { connect, createServer, type TlsOptions } from "node:tls";
 import { promisify } from "node:util";
-import type { CertificatePair } from "../plan/model.ts";
+import type { CertificatePair, TlsProtocolPlan } from "../plan/model.ts";
 import { createInternalSource } from "./internal.ts";
 import { openInternalCa, type InternalCa } from "./internal-ca.ts";
 import { createListenerTls, type ListenerTls } from "./select.ts";
-import { CertificateError } from "./source.ts";
+import { CertificateError, type CertificateSource } from "./source.ts";
 
 const root = mkdtempSync(join(tmpdir(), "sidegate-tls-"));
 const servers: Server[] = [];
@@ -29,12 +29,35 @@ after(() => {
 });
 
 function pair(certFile: string, ...dns: string[]): CertificatePair {
-  const { options } = fileCa.issue(dns, Date.now());
-  return { certFile, cert: String(options.cert), key: String(options.key), names: dns };
+  const { cert, key } = fileCa.issue(dns, Date.now());
+  return { certFile, cert, key, names: dns };
+}
+
+const PROTOCOL: TlsProtocolPlan = { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, key: "a" };
+
+type Parts = { certificates: readonly CertificatePair[]; internal: boolean; protocol?: Partial<TlsProtocolPlan>; acme?: CertificateSource };
+
+function listenerTls(
+  parts: Parts,
+  hosts: string[],
+  listenHost: string | null,
+  internalCa: InternalCa | null,
+  previous: ListenerTls | null = null,
+): ListenerTls {
+  const { certificates, internal, protocol = {}, acme = null } = parts;
+  return createListenerTls(
+    { mode: "application", certificates, acme: null, internal, protocol: { ...PROTOCOL, ...protocol } },
+    { listener: "web", hosts, listenHost, acme, internalCa, tickets: null },
+    previous,
+  );
 }
 
 function tlsOptions(contexts: ListenerTls): TlsOptions {
-  return { ...contexts.fallback?.options, SNICallback: contexts.SNICallback };
+  const SNICallback: TlsOptions["SNICallback"] = (name, callback) => {
+    const context = contexts.find(name);
+    callback(context === null ? new Error("unrecognized name") : null, context ?? undefined);
+  };
+  return { ...contexts.options(contexts.fallback), SNICallback };
 }
 
 async function listen(server: Server): Promise<number> {
@@ -70,9 +93,8 @@ function names(...dns: string[]): string {
 }
 
 test("a client gets the certificate of its server name: exact before wildcard, the first file for the others", async () => {
-  const contexts = createListenerTls(
+  const contexts = listenerTls(
     {
-      mode: "application",
       certificates: [
         pair("a.pem", "a.example.com"),
         pair("w.pem", "*.example.com"),
@@ -107,7 +129,7 @@ test("a client gets the certificate of its server name: exact before wildcard, t
 });
 
 test("the internal CA serves the hosts of the routes and this machine, whether the client sends a name or not", async () => {
-  const contexts = createListenerTls({ mode: "application", certificates: [], internal: true }, ["mcp.example.com", "*.apps.example.com"], "127.0.0.1", ca);
+  const contexts = listenerTls({ certificates: [], internal: true }, ["mcp.example.com", "*.apps.example.com"], "127.0.0.1", ca);
   const port = await serve(contexts);
   assert.equal(await handshake(port, "mcp.example.com"), names("mcp.example.com"));
   assert.equal(await handshake(port, "one.apps.example.com"), names("*.apps.example.com"));
@@ -118,12 +140,7 @@ test("the internal CA serves the hosts of the routes and this machine, whether t
 });
 
 test("files come before the internal CA", async () => {
-  const contexts = createListenerTls(
-    { mode: "application", certificates: [pair("a.pem", "a.example.com")], internal: true },
-    ["a.example.com", "b.example.com"],
-    null,
-    ca,
-  );
+  const contexts = listenerTls({ certificates: [pair("a.pem", "a.example.com")], internal: true }, ["a.example.com", "b.example.com"], null, ca);
   const port = await serve(contexts);
   assert.equal(await handshake(port, "a.example.com"), names("a.example.com"));
   assert.equal(await handshake(port, "b.example.com"), names("b.example.com"));
@@ -133,18 +150,16 @@ test("files come before the internal CA", async () => {
 });
 
 test("without any certificate the handshake is refused", async () => {
-  const contexts = createListenerTls({ mode: "application", certificates: [], internal: false }, [], null, null);
+  const contexts = listenerTls({ certificates: [], internal: false }, [], null, null);
   const port = await serve(contexts);
   assert.equal(contexts.fallback, null);
-  const { promise, resolve } = Promise.withResolvers<Error | null>();
-  contexts.SNICallback("a.example.com", resolve);
-  assert.equal((await promise)?.message, 'No certificate for server name "a.example.com"');
+  assert.equal(contexts.find("a.example.com"), null);
   assert.match(await handshake(port, "a.example.com"), /ECONNRESET|ERR_SSL/);
   assert.match(await handshake(port, ""), /ECONNRESET|ERR_SSL/);
 });
 
 test("TLS 1.1 is refused, TLS 1.2 is served", async () => {
-  const port = await serve(createListenerTls({ mode: "application", certificates: [], internal: true }, [], null, ca));
+  const port = await serve(listenerTls({ certificates: [], internal: true }, [], null, ca));
   assert.match(await handshake(port, "localhost", { maxVersion: "TLSv1.1" }), /ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION/);
   assert.match(await handshake(port, "localhost", { maxVersion: "TLSv1.2" }), /DNS:localhost/);
 });
@@ -171,27 +186,36 @@ test("a leaf is renewed a month before its end", () => {
   now += 2 * 86_400_000;
   const second = source.fallback();
   assert.notEqual(second, first);
-  assert.ok((second?.info.notAfter.getTime() ?? 0) > now + 89 * 86_400_000);
+  assert.ok((second?.info.notAfter?.getTime() ?? 0) > now + 89 * 86_400_000);
   // In the last days of the CA there is nothing to win by renewing in each handshake.
   now = ca.notAfter.getTime() - 86_400_000;
   assert.equal(source.fallback(), source.fallback());
 });
 
 test("an unchanged file is not prepared again, a changed one is", () => {
-  const plan = { mode: "application", certificates: [pair("a.pem", "a.example.com"), pair("b.pem", "b.example.com")], internal: false } as const;
-  const present = createListenerTls(plan, [], null, null);
+  const plan = { certificates: [pair("a.pem", "a.example.com"), pair("b.pem", "b.example.com")], internal: false } as const;
+  const present = listenerTls(plan, [], null, null);
   const changed = pair("b.pem", "b.example.com");
-  const next = createListenerTls({ ...plan, certificates: [{ ...plan.certificates[0] }, changed] }, [], null, null, present);
+  const next = listenerTls({ ...plan, certificates: [{ ...plan.certificates[0] }, changed] }, [], null, null, present);
   assert.equal(next.files.get("a.example.com"), present.files.get("a.example.com"));
   assert.notEqual(next.files.get("b.example.com"), present.files.get("b.example.com"));
 });
 
+test("a valid certificate is not replaced by one that has expired; at a start that one serves", () => {
+  const ended = fileCa.issue(["a.example.com"], Date.now() - 200 * 86_400_000);
+  const old: CertificatePair = { certFile: "a.pem", cert: ended.cert, key: ended.key, names: ["a.example.com"] };
+  const present = listenerTls({ certificates: [pair("a.pem", "a.example.com")], internal: false }, [], null, null);
+  assert.throws(() => listenerTls({ certificates: [old], internal: false }, [], null, null, present), /^CertificateError: Certificate 'a\.pem' expired on 2/);
+  const started = listenerTls({ certificates: [old], internal: false }, [], null, null);
+  assert.equal(listenerTls({ certificates: [{ ...old }], internal: false }, [], null, null, started).fallback?.cert, ended.cert);
+});
+
 test("a pair that OpenSSL refuses is an error that names the file and holds no key", () => {
   const good = pair("good.pem", "a.example.com");
-  const foreign = fileCaKey();
+  const foreign = ca.issue(["x"], Date.now()).key;
   const attempt = (certificate: CertificatePair): CertificateError => {
     try {
-      createListenerTls({ mode: "application", certificates: [certificate], internal: false }, [], null, null);
+      listenerTls({ certificates: [certificate], internal: false }, [], null, null);
     } catch (error) {
       assert.ok(error instanceof CertificateError);
       return error;
@@ -208,31 +232,42 @@ test("a pair that OpenSSL refuses is an error that names the file and holds no k
   }
 });
 
-function fileCaKey(): string {
-  return String(ca.issue(["x"], Date.now()).options.key);
-}
-
-test("looking a name up does not grow with the number of certificates", { timeout: 60_000 }, async () => {
+test("ten thousand certificates are taken at once, and looking one of them up does not grow with their number", { timeout: 60_000 }, () => {
   const one = pair("one.pem", "example.com");
-  const certificates = Array.from({ length: 10_000 }, (_, i) => ({ ...one, certFile: `${i % 100}.pem`, names: [`n${i}.example.com`, `*.n${i}.example.com`] }));
-  // Prepared by the file's name: a hundred contexts do for ten thousand entries here.
-  const seed = createListenerTls({ mode: "application", certificates: certificates.slice(0, 100), internal: false }, [], null, null);
-  const contexts = createListenerTls({ mode: "application", certificates, internal: false }, [], null, null, seed);
-  const { promise, resolve } = Promise.withResolvers<unknown>();
-  contexts.SNICallback("x.n9999.example.com", (_error, context) => resolve(context));
-  assert.equal(await promise, contexts.files.prepared.get(certificates[9_999] ?? one)?.context);
-  const lookups = (count: number): void => {
-    for (let i = 0; i < count; i += 1) void contexts.files.get(`x.n${i % 10_000}.example.com`);
-  };
+  const certificates = Array.from({ length: 10_000 }, (_, i) => ({ ...one, certFile: `${i}.pem`, names: [`n${i}.example.com`, `*.n${i}.example.com`] }));
+  // What OpenSSL refuses shows up when it is asked for: proving them all would take seconds.
+  certificates[9_000] = { ...one, certFile: "9000.pem", key: "no key", names: ["n9000.example.com"] };
+  const contexts = listenerTls({ certificates, internal: false }, [], null, null);
+  assert.throws(() => contexts.find("n9000.example.com"), /^CertificateError: Cannot use certificate '9000\.pem'/);
+  const context = contexts.find("x.n9999.example.com");
+  assert.notEqual(context, null);
+  assert.equal(contexts.find("n9999.example.com"), context);
+  assert.notEqual(contexts.find("n9998.example.com"), context);
+  assert.equal(contexts.find("unknown.example.org"), contexts.find("n0.example.com"));
   const started = performance.now();
-  lookups(100_000);
+  for (let i = 0; i < 100_000; i += 1) void contexts.files.get(`x.n${i % 10_000}.example.com`);
   // A scan of ten thousand entries would take minutes; this takes some ten milliseconds.
   assert.ok(performance.now() - started < 10_000);
+  // Of the next configuration nothing is prepared again.
+  assert.equal(listenerTls({ certificates, internal: false }, [], null, null, contexts).find("n9999.example.com"), context);
+});
+
+test("a default that cannot be served is found out before the configuration serves", () => {
+  const broken = { ...ca.issue(["a.example.com"], Date.now()), key: "no key" };
+  const source: CertificateSource = { get: () => null, fallback: () => broken, list: () => [] };
+  assert.throws(() => listenerTls({ certificates: [], internal: false, acme: source }, [], null, null), CertificateError);
+});
+
+test("contexts are made anew when what is spoken changes", () => {
+  const parts = { certificates: [pair("a.pem", "a.example.com")], internal: false };
+  const present = listenerTls(parts, [], null, null);
+  const next = listenerTls({ ...parts, protocol: { key: "b", minVersion: "TLSv1.3" } }, [], null, null, present);
+  assert.notEqual(next.find("a.example.com"), present.find("a.example.com"));
 });
 
 const hasCurl = spawnSync("curl", ["--version"]).status === 0;
 test("curl trusts the CA by --cacert alone", { skip: !hasCurl && "curl is not installed: apt-get install curl" }, async () => {
-  const contexts = createListenerTls({ mode: "application", certificates: [], internal: true }, [], "127.0.0.1", ca);
+  const contexts = listenerTls({ certificates: [], internal: true }, [], "127.0.0.1", ca);
   const port = await listen(createHttpsServer(tlsOptions(contexts), (_, response) => response.end("served")));
   const curl = async (...args: string[]): Promise<string> => (await promisify(execFile)("curl", ["-sS", "--noproxy", "*", ...args])).stdout;
   assert.equal(await curl("--cacert", ca.certFile, `https://127.0.0.1:${port}/`), "served");

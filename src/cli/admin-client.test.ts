@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { GatewayStatus } from "../admin/status.ts";
 import { openLog } from "../telemetry/log.ts";
-import { runCommand } from "./commands.ts";
 
 /** An admin interface on a socket in a directory of its own, whose gateway serves `sidegate.yaml` there. */
 async function setUp(t: TestContext) {
@@ -23,6 +23,7 @@ async function setUp(t: TestContext) {
     config: { file, digest: "abc", loaded_at: "2026-11-21T09:00:00.000Z", refused: null },
     listeners: [],
     draining_listeners: 0,
+    state: { dir: "/state", error: "" },
     routes: [],
     upstreams: [],
     certificates: [],
@@ -36,24 +37,14 @@ async function setUp(t: TestContext) {
       reloads += 1;
       return Promise.resolve({ outcome: "changed" });
     },
+    renew: () => {
+      reloads += 1;
+      return Promise.resolve({ ok: true, message: "Renewed" });
+    },
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());
-  const run = async (args: string[], env: Record<string, string> = {}): Promise<{ code: number; stdout: string; stderr: string }> => {
-    let stdout = "";
-    let stderr = "";
-    const code = await runCommand(args, {
-      env,
-      cwd: dir,
-      pid: 1,
-      stdout: (text) => void (stdout += text),
-      stderr: (text) => void (stderr += text),
-      isTty: false,
-      stopped: new AbortController().signal,
-      onHangup: () => {},
-    });
-    return { code, stdout, stderr };
-  };
+  const run = (args: string[], env: Record<string, string> = {}): Promise<CommandRun> => runInProcess(args, dir, { env });
   return { dir, file, socket, run, reloads: () => reloads };
 }
 
@@ -79,11 +70,12 @@ test("the gateway of another file is neither shown nor reloaded", async (t) => {
   const other = join(dir, "other.yaml");
   writeFileSync(file, admin);
   writeFileSync(other, admin);
-  for (const command of ["health", "status", "reload"]) {
+  for (const command of ["health", "status", "reload", "certs"]) {
     const expected = { code: 1, stdout: "", stderr: `The gateway on unix:${socket} serves '${file}', not '${other}'\n` };
     assert.deepEqual(await run([command, "other.yaml"]), expected);
     assert.deepEqual(await run([command], { SIDEGATE_CONFIG: other }), expected);
   }
+  for (const words of [["renew", "a.example"], ["trust"]]) assert.equal((await run(["certs", ...words, "other.yaml"])).code, 1);
   assert.equal(reloads(), 0);
   // Another name of the same file.
   symlinkSync("sidegate.yaml", join(dir, "link.yaml"));

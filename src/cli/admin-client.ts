@@ -3,6 +3,7 @@ import { readFile, realpath } from "node:fs/promises";
 import { connect } from "node:net";
 import { interpolate } from "../config/interpolate.ts";
 import { formatAddress, parseListenAddress } from "../lib/address.ts";
+import { formatDuration } from "../lib/duration.ts";
 import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { plainLine } from "./table.ts";
 
@@ -38,25 +39,27 @@ const DEFAULT_ADMIN = "127.0.0.1:2019";
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 /**
- * Asks the gateway that serves `file`, absolute. An answer of another gateway is never given, nor is another one made to reload.
+ * Asks the gateway that serves `file`, absolute. An answer of another gateway is never given, nor is another one made to do anything.
  * @param timeoutMs for one answer
+ * @param signal stops waiting for the answer of a POST; what was asked for goes on.
  * @throws {AdminUnreachable}
  * @throws {WrongGateway}
  */
 export async function askAdmin(
   file: string,
   env: Readonly<Record<string, string | undefined>>,
-  question: "GET /ready" | "GET /status" | "POST /reload",
+  question: "GET /ready" | "GET /status" | "POST /reload" | `POST /certificates/renew?name=${string}`,
   timeoutMs: number,
+  signal?: AbortSignal,
 ): Promise<AdminAnswer> {
   const source = await readFile(file, "utf8").catch((error: unknown) => ({ error }));
   const text = typeof source === "string" ? source : "";
   const address = await findAdminAddress(text, env);
   try {
-    const isPost = question === "POST /reload";
+    const isPost = question.startsWith("POST ");
     const answer = await ask(address, isPost ? "GET /ready" : question, timeoutMs);
     await checkServes(answer, file, formatAddress(address));
-    return isPost ? await ask(address, question, timeoutMs) : answer;
+    return isPost ? await ask(address, question, timeoutMs, signal) : answer;
   } catch (error) {
     if (!(error instanceof AdminUnreachable) || typeof source === "string") throw error;
     const trouble = systemErrorCode(source.error) === "ENOENT" ? "does not exist" : `cannot be read (${describeSystemError(source.error)})`;
@@ -83,8 +86,8 @@ function parseAnswer(body: string): { config?: { file?: string }; error?: string
   }
 }
 
-async function ask(address: AdminAddress, question: string, timeoutMs: number): Promise<AdminAnswer> {
-  const text = await exchange(address, `${question} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, timeoutMs);
+async function ask(address: AdminAddress, question: string, timeoutMs: number, signal?: AbortSignal): Promise<AdminAnswer> {
+  const text = await exchange(address, `${question} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, timeoutMs, signal);
   const end = text.indexOf("\r\n\r\n");
   const head = text.slice(0, end);
   const status = /^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1];
@@ -125,11 +128,14 @@ function guessAdminListen(text: string): string | null {
 }
 
 // By hand, because loading node:http doubles the time of a health check. The interface always closes after its answer.
-function exchange(address: AdminAddress, request: string, timeoutMs: number): Promise<string> {
+function exchange(address: AdminAddress, request: string, timeoutMs: number, signal?: AbortSignal): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const name = formatAddress(address);
   const socket = address.kind === "unix" ? connect(address.path) : connect(address.port, localHost(address.host));
-  const timer = setTimeout(() => socket.destroy(new AdminUnreachable(name, `nothing came within ${timeoutMs} ms`)), timeoutMs);
+  const timer = setTimeout(() => socket.destroy(new AdminUnreachable(name, `nothing came within ${formatDuration(timeoutMs)}`)), timeoutMs);
+  const stop = (): void => void socket.destroy(new AdminUnreachable(name, "stopped"));
+  if (signal?.aborted === true) stop();
+  signal?.addEventListener("abort", stop, { once: true });
   let text = "";
   socket.setEncoding("utf8");
   socket.on("connect", () => socket.write(request));
@@ -140,7 +146,10 @@ function exchange(address: AdminAddress, request: string, timeoutMs: number): Pr
   socket.on("end", () => resolve(text));
   socket.on("error", (error) => reject(error instanceof AdminUnreachable ? error : new AdminUnreachable(name, describeSystemError(error))));
   socket.on("close", () => reject(new AdminUnreachable(name, "the connection was closed")));
-  return promise.finally(() => clearTimeout(timer));
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+  });
 }
 
 function localHost(host: string | null): string {

@@ -1,6 +1,6 @@
 // sidegate check: judges a configuration file by the steps that a start and a reload take.
 import { basename } from "node:path";
-import { formatProblems } from "../config/format-problems.ts";
+import { formatProblems, formatWarnings } from "../config/format-problems.ts";
 import { loadConfig } from "../config/load.ts";
 import { buildPlan } from "../plan/build.ts";
 import { configFile, EXIT_CONFIG, EXIT_OK, parseCommand, UsageError, type Io } from "./io.ts";
@@ -18,9 +18,12 @@ export async function runCheck(args: readonly string[], io: Io): Promise<number>
   }
   const plan = buildPlan(loaded.config, loaded.files);
   const counts = { listeners: plan.listeners.size, routes: plan.routes.length, upstreams: plan.upstreams.size };
-  if (isJson) printJson(io, { valid: true, file, ...counts });
-  else
+  if (isJson) {
+    printJson(io, { valid: true, file, ...counts, warnings: loaded.warnings });
+  } else {
+    io.stderr(formatWarnings(loaded.warnings, loaded.source));
     io.stdout(`${basename(file)} is valid: ${count(counts.listeners, "listener")}, ${count(counts.routes, "route")}, ${count(counts.upstreams, "upstream")}\n`);
+  }
   return EXIT_OK;
 }
 

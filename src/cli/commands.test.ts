@@ -4,25 +4,13 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { runCommand } from "./commands.ts";
+import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "sidegate-cli-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-async function run(args: string[], env: Record<string, string> = {}, cwd = dir): Promise<{ code: number; stdout: string; stderr: string }> {
-  let stdout = "";
-  let stderr = "";
-  const code = await runCommand(args, {
-    env,
-    cwd,
-    pid: 1,
-    stdout: (text) => void (stdout += text),
-    stderr: (text) => void (stderr += text),
-    isTty: false,
-    stopped: new AbortController().signal,
-    onHangup: () => {},
-  });
-  return { code, stdout, stderr };
+function run(args: string[], env: Record<string, string> = {}, cwd = dir): Promise<CommandRun> {
+  return runInProcess(args, cwd, { env });
 }
 
 test("help lists every command, and every command has help that exits with 0", async () => {
@@ -30,11 +18,12 @@ test("help lists every command, and every command has help that exits with 0", a
   assert.equal(code, 0);
   assert.equal((await run(["--help"])).stdout, stdout);
   const names = [...stdout.matchAll(/^ {2}(\w+) {2}/gm)].map((match) => match[1] ?? "");
-  assert.deepEqual(names, ["run", "check", "health", "status", "reload", "init", "token", "schema", "version"]);
+  assert.deepEqual(names, ["run", "check", "health", "status", "certs", "reload", "init", "token", "schema", "version"]);
   for (const name of names) {
     const help = await run([name, "--help"]);
     assert.equal(help.code, 0, name);
     assert.match(help.stdout, new RegExp(`^sidegate ${name}: .*\n\nUsage: sidegate ${name}`));
+    assert.doesNotMatch(help.stdout, /\$\{/);
     assert.match(help.stdout, /Exit codes: 0 fine, 1 failed, 2 wrong usage, 64 bad configuration, 69 /);
     assert.equal((await run(["help", name])).stdout, help.stdout);
   }
@@ -52,6 +41,9 @@ test("wrong usage exits with 2 and names what was probably meant", async () => {
   assert.match((await run(["health", "--timeout", "soon"])).stderr, /^'soon' is not a duration/);
   assert.match((await run(["token", "old"])).stderr, /^Unknown word 'old'/);
   assert.match((await run(["token", "new", "--name", "a b"])).stderr, /^'a b' of --name /);
+  assert.match((await run(["certs", "lst"])).stderr, /^Unknown word 'lst'. Did you mean 'list'\?/);
+  assert.match((await run(["certs", "renew"])).stderr, /^'certs renew' needs a name/);
+  assert.match((await run(["certs", "list", "a.yaml", "b"])).stderr, /^Unexpected argument 'b'/);
   assert.match((await run(["init", "mpc"])).stderr, /^Unknown starter 'mpc'. Did you mean 'mcp'\?/);
   for (const name of ["__proto__", "constructor", "toString"]) assert.equal((await run([name])).code, 2);
 });
@@ -152,6 +144,8 @@ test("a gateway that is not there is said in one sentence, with the address that
     ["health", "admin.yaml"],
     ["status", "admin.yaml"],
     ["reload", "admin.yaml"],
+    ["certs", "admin.yaml"],
+    ["certs", "renew", "a.example", "admin.yaml"],
   ]) {
     const { code, stdout, stderr } = await run(args, { ADMIN_SOCKET: socket });
     assert.deepEqual([code, stdout, stderr], [1, "", `No gateway answers on unix:${socket} (no such file or directory); is it running?\n`]);

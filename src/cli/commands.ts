@@ -34,6 +34,16 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: `[FILE] [--json] [--watch]\n\n  --json   the answer of /status as it is\n  --watch  again every two seconds\n\n${FILE_HELP}`,
     run: async (args, io) => (await import("./status.ts")).runStatus(args, io),
   },
+  certs: {
+    summary: "certificates: list them, renew one, trust the internal CA",
+    usage:
+      "[list | renew NAME | trust] [FILE] [--json]\n\n" +
+      "  list        each certificate with its issuer, its end and its last error (default)\n" +
+      "  renew NAME  order the certificate that has NAME anew, and wait for it\n" +
+      "  trust       where the internal CA's certificate is, and how programs are made to trust it; changes nothing\n\n" +
+      `Asks the running gateway. Exit code 1 when it does not answer, or when NAME could not be renewed.\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./certs.ts")).runCerts(args, io),
+  },
   reload: {
     summary: "look at the file now, and say what came of it",
     usage: `[FILE]\n\nExit code 64 when the file is bad (the last good configuration goes on), 1 when the gateway does not answer.\n${FILE_HELP}`,

@@ -23,10 +23,12 @@ const STATUS: GatewayStatus = {
     { name: "live", protocol: "tcp", address: "127.0.0.1:4003", tls: "disabled", connections: 0, down: "" },
   ],
   draining_listeners: 1,
+  state: { dir: "/state", error: "" },
   routes: [{ name: "mcp", listeners: null, host: null, path: "/mcp", methods: ["GET", "POST"], upstream: "bus", auth: ["token ci"] }],
   upstreams: [
     {
       name: "bus",
+      verified: true,
       targets: [
         { url: "http://127.0.0.1:1", health: "healthy", reason: "", active: 3, ejected: false },
         { url: "http://127.0.0.1:2", health: "unhealthy", reason: "connection refused\u001b[2J", active: 0, ejected: true },
@@ -34,8 +36,50 @@ const STATUS: GatewayStatus = {
     },
   ],
   certificates: [
-    { listener: "https", names: ["a.example", "b.example"], source: "file", file: "/certs/tls.crt", expires_at: "2026-11-25T10:00:00.000Z" },
-    { listener: "https", names: ["localhost"], source: "internal", file: null, expires_at: "2026-11-20T10:00:00.000Z" },
+    {
+      listeners: ["https", "live"],
+      names: ["a.example", "b.example", "c.example", "d.example"],
+      source: "file",
+      file: "/etc/letsencrypt/live/a.example/fullchain.pem",
+      issuer: "CN=CA",
+      valid_from: "2025-12-24T10:00:00.000Z",
+      expires_at: "2026-12-24T10:00:00.000Z",
+      renews_at: null,
+      error: "",
+    },
+    {
+      listeners: ["https"],
+      names: ["mcp.example"],
+      source: "acme",
+      file: null,
+      issuer: "CN=R11",
+      valid_from: "2026-09-21T10:00:00.000Z",
+      expires_at: "2026-11-25T10:00:00.000Z",
+      renews_at: "2026-11-21T10:30:00.000Z",
+      error: "The CA cannot reach\u001b[2J port 80",
+    },
+    {
+      listeners: ["https"],
+      names: ["new.example"],
+      source: "acme",
+      file: null,
+      issuer: "",
+      valid_from: null,
+      expires_at: null,
+      renews_at: "2026-11-21T09:00:00.000Z",
+      error: "",
+    },
+    {
+      listeners: ["https"],
+      names: ["localhost"],
+      source: "internal",
+      file: "/state/internal-ca/ca.crt",
+      issuer: "CN=Sidegate",
+      valid_from: "2026-08-20T10:00:00.000Z",
+      expires_at: "2026-11-20T10:00:00.000Z",
+      renews_at: null,
+      error: "",
+    },
   ],
 };
 
@@ -45,7 +89,9 @@ test("the status reads as aligned tables without a single control character", ()
     `Sidegate 1.0.0, degraded, up 1h, process 7
 /etc/sidegate/sidegate.yaml, taken 30s ago, digest 0123456789ab
 upstream 'bus': http://127.0.0.1:2: connection refused
-certificate 'localhost': expired at 2026-11-20T10:00:00.000Z
+certificate 'mcp.example': expires in 4d, at 2026-11-25T10:00:00.000Z: The CA cannot reach port 80
+certificate 'new.example': no certificate yet: being ordered
+certificate 'localhost': expired 1d ago, at 2026-11-20T10:00:00.000Z
 
 LISTENER  PROTOCOL  ADDRESS         TLS          CONNECTIONS
 https     http      *:8443          application  12
@@ -59,18 +105,26 @@ UPSTREAM  TARGET              HEALTH     ACTIVE  REASON
 bus       http://127.0.0.1:1  healthy    3
           http://127.0.0.1:2  unhealthy  0       connection refused
 
-CERTIFICATE          LISTENER  SOURCE          EXPIRES
-a.example b.example  https     /certs/tls.crt  in 4d
-localhost            https     internal CA     expired 1d ago
+CERTIFICATE             LISTENERS   SOURCE                                EXPIRES         RENEWS         ERROR
+a.example b.example +2  https live  …ncrypt/live/a.example/fullchain.pem  in 33d          with its file
+mcp.example             https       ACME                                  in 4d           in 30m         The CA cannot reach port 80
+new.example             https       ACME                                  not issued yet  due
+localhost               https       internal CA                           expired 1d ago  by itself
 `,
   );
 });
 
 test("a target whose first checks failed is not said to be unchecked", () => {
   const target = { url: "http://127.0.0.1:1", health: "unknown", active: 0, ejected: false } as const;
-  const shown = (reason: string): string => formatStatus({ ...STATUS, upstreams: [{ name: "bus", targets: [{ ...target, reason }] }] }, NOW, false);
+  const shown = (reason: string): string =>
+    formatStatus({ ...STATUS, upstreams: [{ name: "bus", verified: true, targets: [{ ...target, reason }] }] }, NOW, false);
   assert.match(shown("connection refused"), /127\.0\.0\.1:1 +failing +0 +connection refused\n/);
   assert.match(shown(""), /127\.0\.0\.1:1 +not checked +0\n/);
+});
+
+test("targets whose certificate is not verified are marked", () => {
+  const targets = STATUS.upstreams[0]?.targets ?? [];
+  assert.match(formatStatus({ ...STATUS, upstreams: [{ name: "bus", verified: false, targets }] }, NOW, false), /http:\/\/127\.0\.0\.1:1 \(not verified\)/);
 });
 
 test("what is not there has no table", () => {
@@ -94,6 +148,7 @@ test("--watch shows the status again until it is stopped", async () => {
     status: () => ({ ...STATUS, config: { ...STATUS.config, file: join(dir, "sidegate.yaml") } }),
     metrics: { text: () => Promise.resolve("") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
+    renew: () => Promise.resolve({ ok: true, message: "" }),
     log,
   });
   writeFileSync(join(dir, "sidegate.yaml"), `admin: { listen: "unix:${address.path}" }\n`);

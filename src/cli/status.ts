@@ -1,15 +1,15 @@
 // sidegate status: what the running gateway serves, and how it fares.
 import { setTimeout as delay } from "node:timers/promises";
 import { buildReadiness } from "../admin/ready.ts";
-import type { CertificateStatus, GatewayStatus, TargetStatus } from "../admin/status.ts";
+import type { GatewayStatus, TargetStatus } from "../admin/status.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { askAdmin } from "./admin-client.ts";
+import { expiryCell, fromNow, namesText, renewalText, sourceText } from "./certificate-text.ts";
 import { configFile, EXIT_OK, hasColors, parseCommand, type Io } from "./io.ts";
 import { colored, formatTable, plainLine, type Cell } from "./table.ts";
 
 const TIMEOUT_MS = 5_000;
 const WATCH_EVERY_MS = 2_000;
-const EXPIRY_WARNING_MS = 14 * 86_400_000;
 const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
 
 export async function runStatus(args: readonly string[], io: Io): Promise<number> {
@@ -32,7 +32,7 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
   const color = readiness === "ready" ? "green" : readiness === "degraded" ? "yellow" : "red";
   const sections = [
     `Sidegate ${status.version}, ${colored(readiness, color, colors)}, up ${formatDuration(status.uptime_seconds * 1_000)}, process ${status.pid}\n` +
-      `${status.config.file}, taken ${ago(status.config.loaded_at, now)}, digest ${status.config.digest}\n` +
+      `${status.config.file}, taken ${fromNow(status.config.loaded_at, now)}, digest ${status.config.digest}\n` +
       problems
         .map(({ what, name, reason }) => `${colored(plainLine(`${what} '${name}': ${reason}`), what === "config" ? "yellow" : color, colors)}\n`)
         .join(""),
@@ -62,14 +62,27 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
     ),
     formatTable(
       ["UPSTREAM", "TARGET", "HEALTH", "ACTIVE", "REASON"],
-      status.upstreams.flatMap(({ name, targets }) =>
-        targets.map((target, i) => [i === 0 ? name : "", target.url, healthCell(target), String(target.active), target.reason]),
+      status.upstreams.flatMap(({ name, verified, targets }) =>
+        targets.map((target, i) => [
+          i === 0 ? name : "",
+          verified ? target.url : { text: `${target.url} (not verified)`, color: "yellow" },
+          healthCell(target),
+          String(target.active),
+          target.reason,
+        ]),
       ),
       colors,
     ),
     formatTable(
-      ["CERTIFICATE", "LISTENER", "SOURCE", "EXPIRES"],
-      status.certificates.map((each) => [each.names.join(" "), each.listener, each.file ?? "internal CA", expiryCell(each, now)]),
+      ["CERTIFICATE", "LISTENERS", "SOURCE", "EXPIRES", "RENEWS", "ERROR"],
+      status.certificates.map((each) => [
+        namesText(each),
+        each.listeners.join(" "),
+        sourceText(each),
+        expiryCell(each, now),
+        renewalText(each, now),
+        { text: each.error, color: "red" },
+      ]),
       colors,
     ),
   ];
@@ -83,15 +96,4 @@ function healthCell({ health, ejected, reason }: TargetStatus): Cell {
   if (health === "healthy") return { text: health, color: "green" };
   // Its first checks failed, but not yet as often as it takes to call it unhealthy.
   return reason === "" ? "not checked" : { text: "failing", color: "yellow" };
-}
-
-function expiryCell({ expires_at }: CertificateStatus, now: Date): Cell {
-  const leftMs = new Date(expires_at).getTime() - now.getTime();
-  if (!(leftMs > 0)) return { text: `expired ${ago(expires_at, now)}`, color: "red" };
-  const text = `in ${formatDuration(leftMs)}`;
-  return leftMs < EXPIRY_WARNING_MS ? { text, color: "yellow" } : text;
-}
-
-function ago(time: string, now: Date): string {
-  return `${formatDuration(Math.max(0, now.getTime() - new Date(time).getTime()))} ago`;
 }

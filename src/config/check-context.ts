@@ -1,4 +1,4 @@
-// What the checks share: the configuration with its defaults, which parts of it are right by themselves, and the problems found.
+// What the checks share: the configuration with its defaults, which parts of it are right by themselves, and what was found.
 import { withDefaults } from "./defaults.ts";
 import type { ConfigDocument } from "./document.ts";
 import { type Path, type Problem, formatPath } from "./problem.ts";
@@ -6,6 +6,8 @@ import type { Config } from "./types.ts";
 
 export class CheckContext {
   readonly problems: Problem[] = [];
+  /** What works, and yet not as somebody may think. */
+  readonly warnings: Problem[] = [];
   /** Typed as if everything were right: look only at what `isSound`. */
   readonly config: Config;
   readonly #document: ConfigDocument;
@@ -38,6 +40,10 @@ export class CheckContext {
 
   report(path: Path, message: string, part: "key" | "value" = "value"): void {
     this.problems.push(this.#document.problem(path, message, part));
+  }
+
+  warn(path: Path, message: string, part: "key" | "value" = "value"): void {
+    this.warnings.push(this.#document.problem(path, message, part));
   }
 
   /** A problem that is not in the file. */

@@ -4,23 +4,21 @@ import { parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { isNeighbour } from "../lib/target.ts";
 import type { CheckContext } from "./check-context.ts";
+import { checkTls } from "./check-tls.ts";
 import { upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
-import type { HttpListener, Listener, Route, TcpListener, Tls } from "./types.ts";
+import type { HttpListener, Listener, Route, TcpListener } from "./types.ts";
 
 export function checkListeners(check: CheckContext): void {
   const listeners = check.entries<Listener>("listeners");
   checkAddresses(check, listeners);
   const isHttp = listeners.some(([, listener]) => listener?.protocol === "http");
-  if (check.config.tls !== undefined && check.isSound(["tls"])) {
-    checkTls(check, ["tls"], check.config.tls);
-    if (!isHttp && listeners.length > 0)
-      check.report(["tls"], "'tls' at the top is for HTTP listeners, and there is none; a TCP listener takes its own 'tls'", "key");
-  }
+  if (check.config.tls !== undefined && !isHttp && listeners.length > 0)
+    check.report(["tls"], "'tls' at the top is for HTTP listeners, and there is none; a TCP listener takes its own 'tls'", "key");
+  checkTls(check);
   for (const [name, listener] of listeners) {
     const path = ["listeners", name];
     if (typeof listener !== "object" || listener === null) continue;
-    if (listener.tls !== undefined && check.isSound([...path, "tls"])) checkTls(check, [...path, "tls"], listener.tls);
     if (!check.isSound([...path, "protocol"])) continue;
     if (listener.protocol === "http") checkHttp(check, path, listener);
     else checkTcp(check, path, listener);
@@ -50,21 +48,6 @@ function checkAddresses(check: CheckContext, listeners: [string, Listener][]): v
   }
 }
 
-function checkTls(check: CheckContext, path: Path, tls: Tls): void {
-  if (tls.mode === "disabled") {
-    for (const key of ["cert_file", "key_file", "certificates"] as const) {
-      if (tls[key] !== undefined) check.report([...path, key], `'${key}' contradicts 'mode: disabled'; take one of them away`, "key");
-    }
-    if (tls.internal) check.report([...path, "internal"], "'internal' contradicts 'mode: disabled'; take one of them away", "key");
-    return;
-  }
-  if (tls.cert_file !== undefined && tls.key_file === undefined) check.report([...path, "cert_file"], "'cert_file' needs its 'key_file'", "key");
-  else if (tls.key_file !== undefined && tls.cert_file === undefined) check.report([...path, "key_file"], "'key_file' needs its 'cert_file'", "key");
-  else if (tls.cert_file === undefined && tls.certificates === undefined && !tls.internal) {
-    check.report(path, "TLS has no certificate; give 'cert_file' and 'key_file', 'certificates', or 'internal: true' for development", "key");
-  }
-}
-
 function checkHttp(check: CheckContext, path: Path, listener: HttpListener): void {
   const size = check.isSound([...path, "max_header_size"]) ? parseSizeBytes(listener.max_header_size) : null;
   if (size !== null && (size < 1024 || size > 65_536)) check.report([...path, "max_header_size"], "'max_header_size' must be from 1KiB to 64KiB");
@@ -74,10 +57,11 @@ function checkHttp(check: CheckContext, path: Path, listener: HttpListener): voi
   const tlsPath = listener.tls === undefined ? ["tls"] : [...path, "tls"];
   const mode = check.isSound(tlsPath) ? ((listener.tls ?? check.config.tls)?.mode ?? "disabled") : "unknown";
   const name = String(path.at(-1));
-  if (mode === "disabled" && routesOf(check, name).some((route) => route.auth !== "none")) {
+  // Who is redirected is served nothing over plain HTTP.
+  if (mode === "disabled" && !listener.redirect_to_https && routesOf(check, name).some((route) => route.auth !== "none")) {
     check.report(
       [...path, "listen"],
-      `Listener '${name}' would take tokens over plain HTTP from other machines; give it 'tls', listen on 127.0.0.1, or say 'insecure: true'`,
+      `Listener '${name}' would take tokens over plain HTTP from other machines; give it 'tls' ('mode: behind_proxy' where a proxy ends it), listen on 127.0.0.1, or say 'insecure: true'`,
     );
   }
 }

@@ -4,6 +4,7 @@ import { nearest } from "../lib/nearest.ts";
 import type { CheckContext } from "./check-context.ts";
 import { farAway, upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
+import { tlsOf } from "./tls-objects.ts";
 import type { Listener, Route, UpstreamEntry } from "./types.ts";
 
 // RFC 9110 section 7.6.1 and RFC 9112 section 6: they belong to one connection or frame the message.
@@ -41,6 +42,7 @@ export function checkRoutes(check: CheckContext): void {
     if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
     checkRouteListeners(check, [...path, "listeners"], route.listeners, listeners);
     checkAuth(check, [...path, "auth"], route.auth);
+    if (sound("auth")) checkClientCertificates(check, path, route, listeners);
     checkPaths(check, path, route, sound);
     checkHeaders(check, path, route);
     if (sound("cors")) checkCors(check, [...path, "cors"], route);
@@ -118,6 +120,19 @@ function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
       );
     }
   }
+}
+
+/** A way in by client certificate needs listeners that ask for one. */
+function checkClientCertificates(check: CheckContext, path: Path, route: Route, listeners: [string, Listener][]): void {
+  const way = Array.isArray(route.auth) ? route.auth.findIndex((candidate) => candidate.client_certificate !== undefined) : -1;
+  if (way === -1 || !check.isSound(["listeners"]) || !check.isSound(["tls"]) || !check.isSound([...path, "listeners"])) return;
+  const serving = listeners.filter(([name, listener]) => listener.protocol === "http" && (route.listeners?.includes(name) ?? true));
+  const silent = serving.filter(([, listener]) => tlsOf(check, listener)?.client_auth === undefined).map(([name]) => `'${name}'`);
+  if (silent.length === 0) return;
+  const at = [...path, "auth", way, "client_certificate"];
+  const names = `${silent.length === 1 ? "listener" : "listeners"} ${silent.join(", ")}`;
+  if (silent.length < serving.length) check.warn(at, `Nobody comes in by 'client_certificate' on ${names}: no client is asked for one there`, "key");
+  else check.report(at, `'client_certificate' lets nobody in: ${names} would never ask for one; give 'client_auth' and 'ca_file' in 'tls'`, "key");
 }
 
 function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {

@@ -7,7 +7,8 @@ import type { Listener, Route, UpstreamEntry } from "./types.ts";
 /** What may use an upstream: HTTP routes, TCP listeners, or (unix sockets) both. */
 export type UpstreamKind = "http" | "tcp" | "either";
 
-const HTTP_ONLY = ["ca_file", "authorization", "authorization_file", "max_connections", "health", "timeouts"] as const;
+const HTTPS_ONLY = ["ca_file", "server_name", "cert_file", "key_file", "insecure_skip_verify"] as const;
+const HTTP_ONLY = [...HTTPS_ONLY, "authorization", "authorization_file", "max_connections", "health", "timeouts"] as const;
 
 /** The kind of an entry of `upstreams`, by its first target that says. */
 export function upstreamKind(entry: UpstreamEntry): UpstreamKind {
@@ -31,9 +32,7 @@ export function checkUpstreams(check: CheckContext): void {
       if (far !== null) check.report(path, far);
     } else if (typeof entry === "object" && check.isSound([...path, "targets"])) {
       checkTargets(check, path, entry);
-      if (check.isSound([...path, "authorization"]) && entry.authorization !== undefined && entry.authorization_file !== undefined) {
-        check.report([...path, "authorization_file"], "Both 'authorization' and 'authorization_file' are given; keep one", "key");
-      }
+      checkUpstreamTls(check, path, entry);
     }
   }
 }
@@ -71,9 +70,30 @@ function checkTargets(check: CheckContext, path: Path, entry: Exclude<UpstreamEn
         "key",
       );
     }
-  } else if (entry.ca_file !== undefined && schemes.size > 0 && !schemes.has("https")) {
-    check.report([...path, "ca_file"], "'ca_file' does nothing: no target is https", "key");
+  } else if (schemes.size > 0 && !schemes.has("https")) {
+    for (const key of HTTPS_ONLY) {
+      if (check.isWritten([...path, key]) && entry[key] !== false) check.report([...path, key], `'${key}' does nothing: no target is https`, "key");
+    }
   }
+}
+
+function checkUpstreamTls(check: CheckContext, path: Path, entry: Exclude<UpstreamEntry, string>): void {
+  if (entry.cert_file !== undefined && entry.key_file === undefined && check.isSound([...path, "key_file"]))
+    check.report([...path, "cert_file"], "'cert_file' needs its 'key_file'", "key");
+  if (entry.key_file !== undefined && entry.cert_file === undefined && check.isSound([...path, "cert_file"]))
+    check.report([...path, "key_file"], "'key_file' needs its 'cert_file'", "key");
+  if (entry.insecure_skip_verify && check.isSound([...path, "insecure_skip_verify"]))
+    check.warn(
+      [...path, "insecure_skip_verify"],
+      "Whoever is between here and the targets can read and change everything; name their CA in 'ca_file' instead",
+      "key",
+    );
+  if (entry.insecure_skip_verify && entry.ca_file !== undefined && check.isSound([...path, "insecure_skip_verify"]))
+    check.report(
+      [...path, "insecure_skip_verify"],
+      "'insecure_skip_verify' takes any certificate, so that 'ca_file' does nothing; take one of them away",
+      "key",
+    );
 }
 
 /** Whether TCP listeners use the upstream and no route does: a unix socket then speaks plain TCP. */

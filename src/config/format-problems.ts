@@ -7,16 +7,25 @@ const LINES_BEFORE = 1;
 
 /** `sidegate.yaml:12:5: Unknown key ...` with an excerpt of the source, for each problem, an empty line between. Ends with a line break. */
 export function formatProblems(problems: readonly Problem[], source: string): string {
+  return format(problems, source, "", "problems");
+}
+
+/** The same with the word `warning:` before each sentence; empty without warnings. */
+export function formatWarnings(warnings: readonly Problem[], source: string): string {
+  return format(warnings, source, "warning: ", "warnings");
+}
+
+function format(problems: readonly Problem[], source: string, word: string, plural: string): string {
   // Nothing in a file may move the cursor of a terminal.
   // oxlint-disable-next-line no-control-regex -- they are what is replaced
   const lines = source.split(/\r?\n/).map((line) => line.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd"));
-  const shown = problems.slice(0, MAX_SHOWN).map((problem) => `${headline(problem)}\n${excerpt(problem, lines)}`);
-  if (problems.length > MAX_SHOWN) shown.push(`... and ${problems.length - MAX_SHOWN} more problems\n`);
+  const shown = problems.slice(0, MAX_SHOWN).map((problem) => `${headline(problem, word)}\n${excerpt(problem, lines)}`);
+  if (problems.length > MAX_SHOWN) shown.push(`... and ${problems.length - MAX_SHOWN} more ${plural}\n`);
   return shown.join("\n");
 }
 
-function headline(problem: Problem): string {
-  return problem.line === 0 ? `${problem.file}: ${problem.message}` : `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`;
+function headline(problem: Problem, word: string): string {
+  return problem.line === 0 ? `${problem.file}: ${word}${problem.message}` : `${problem.file}:${problem.line}:${problem.column}: ${word}${problem.message}`;
 }
 
 function excerpt(problem: Problem, lines: readonly string[]): string {

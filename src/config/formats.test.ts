@@ -42,6 +42,32 @@ const CASES: Record<string, { readonly right: readonly string[]; readonly wrong:
     right: ["23:45-00:15 America/New_York", "00:00-23:59 UTC"],
     wrong: ["", "23:45-00:15", "24:00-01:00 UTC", "1:00-2:00 UTC", "01:00-01:00 UTC", "01:00-02:00 Nowhere/City", "01:00-02:00 +02:00"],
   },
+  cipher_suite: {
+    right: ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305", "ecdhe-rsa-aes256-gcm-sha384"],
+    wrong: ["", "TLS_RSA_WITH_AES_128_CBC_SHA", "RC4-SHA", "AES128-SHA", "DHE-RSA-AES128-GCM-SHA256", "HIGH:!aNULL", "ECDHE-RSA-AES128-GCM-SHA265", "a b"],
+  },
+  email: {
+    right: ["admin@example.com", "a.b+c@mail.example.com"],
+    wrong: ["", "admin", "admin@", "@example.com", "mailto:a@example.com", "a@b", "a b@example.com", "a@b@example.com", "A <a@example.com>"],
+  },
+  acme_directory: {
+    right: ["letsencrypt", "letsencrypt_staging", "https://ca.internal:9000/acme/acme/directory", "http://127.0.0.1:14000/dir", "http://localhost/dir"],
+    wrong: ["", "lets_encrypt", "zerossl", "http://ca.example.com/directory", "https://u:p@ca.example.com/", "ftp://ca", "https://", "ca.example.com"],
+  },
+  acme_name: {
+    right: ["example.com", "*.example.com", "EXAMPLE.com", "host"],
+    wrong: ["", "*", "*.", "a.*.com", "https://example.com", "example.com:443", "127.0.0.1", "[::1]", "bücher.example", "example.com."],
+  },
+  base64url: { right: ["zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", "a-_0", "YQ=="], wrong: ["", "a+b", "a/b", "a b", "é", "=a"] },
+  dns_server: {
+    right: ["1.1.1.1", "127.0.0.1:5353", "::1", "[::1]", "[2606:4700:4700::1111]:53"],
+    wrong: ["", "one.one.one.one", "one.one.one.one:53", "1.1.1.1:0", "1.1.1.1:65536", "[::1", "1.1.1", "https://1.1.1.1", "1.1.1.1:"],
+  },
+  http_url: {
+    right: ["https://hooks.example.com/a?b=c", "http://127.0.0.1:9", "https://[::1]:1/x"],
+    wrong: ["", "hooks.example.com", "ftp://a", "https://", "https://u:p@a/", "https://a/#b", "https://a b/", "HTTPS//a"],
+  },
+  host_name: { right: ["db.internal", "a", "MCP.example.com"], wrong: ["", "127.0.0.1", "[::1]", "https://a", "a:1", "*.a.com", "a b", "a."] },
 };
 
 for (const [name, { right, wrong }] of Object.entries(CASES)) {

@@ -6,6 +6,7 @@ import { parseDurationMs, parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { parseTarget } from "../lib/target.ts";
 import { isTimeZone, parseMaintenance } from "../lib/maintenance.ts";
+import { TLS_FORMATS } from "./tls-formats.ts";
 
 /** Null when the text is right; otherwise what is wrong and what to write. It never quotes the text. */
 type Format = (text: string) => string | null;
@@ -167,6 +168,7 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   sha256,
   name,
   maintenance,
+  ...TLS_FORMATS,
 };
 
 /** The same as questions, for the validator. */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type TestContext, test } from "node:test";
 import { buildPlan } from "../plan/build.ts";
-import { formatProblems } from "./format-problems.ts";
+import { formatProblems, formatWarnings } from "./format-problems.ts";
 import { type LoadedConfig, loadConfig } from "./load.ts";
 
 const HASH = "6ca13d52ca70c883e0f0bb101e425a89e8624de51db2d2392593af6a84118090";
@@ -86,6 +86,64 @@ routes: [{ upstream: app, auth: none, set_headers: { X-A: "\${A}" } }]
   assert.notEqual(other, before);
   await cp(join(FILES, "mcp-chain.crt"), join(dir, "files/mcp.crt"));
   assert.notEqual(digest(await loadConfig(file, { A: "1" })), other);
+});
+
+test("every file of TLS is watched, and its path is absolute in the configuration", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await cp(FILES, join(dir, "files"), { recursive: true });
+  await writeFile(join(dir, "files/token"), "abc");
+  await writeFile(
+    file,
+    `version: 1
+alerts: { webhook: { url_file: files/webhook-url, secret_file: files/token } }
+listeners:
+  web:
+    protocol: http
+    listen: 127.0.0.1:443
+    tls:
+      client_auth: require
+      ca_file: files/ca.crt
+      acme:
+        ca_file: files/docs.crt
+        domains: [a.example.com]
+        dns: { provider: cloudflare, api_token_file: files/token-itself }
+        eab: { kid: k, hmac_key_file: files/token-itself }
+upstreams:
+  app: { targets: ["https://127.0.0.1:1"], cert_file: files/mcp.crt, key_file: files/mcp.key, ca_file: files/mcp-chain.crt }
+`,
+  );
+  const loaded = await loadConfig(file, {});
+  assert.ok(loaded.ok, loaded.ok ? "" : formatProblems(loaded.problems, loaded.source));
+  const at = (name: string): string => join(dir, "files", name);
+  const texts = ["ca.crt", "docs.crt", "mcp.crt", "mcp.key", "mcp-chain.crt"].map(at);
+  assert.deepEqual(new Set(loaded.paths), new Set([file, ...texts, ...["webhook-url", "token", "token-itself"].map(at)]));
+  assert.deepEqual(new Set(loaded.files.keys()), new Set(texts));
+  const { web } = loaded.config.listeners;
+  assert.deepEqual([web?.tls?.ca_file, web?.tls?.acme?.ca_file], [at("ca.crt"), at("docs.crt")]);
+  // The file of a secret is gone: it may move without any change.
+  assert.deepEqual(loaded.config.alerts?.webhook, { __proto__: null, url: "https://hooks.example.net/services/T000/B000", secret: "abc" });
+  const { app } = loaded.config.upstreams;
+  assert.ok(typeof app === "object");
+  assert.deepEqual([app.ca_file, app.cert_file, app.key_file], [at("mcp-chain.crt"), at("mcp.crt"), at("mcp.key")]);
+  const before = loaded.digest;
+  await cp(at("docs.crt"), at("ca.crt"));
+  const after = digest(await loadConfig(file, {}));
+  assert.notEqual(after, before);
+  await writeFile(at("token-itself"), "another");
+  assert.notEqual(digest(await loadConfig(file, {})), after);
+});
+
+test("a certificate that expires while the gateway runs is a warning, and no other configuration", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await cp(FILES, join(dir, "files"), { recursive: true });
+  await writeFile(file, `${MINIMAL.trimEnd().replace(/ }$/, "")}, tls: { cert_file: files/mcp.crt, key_file: files/mcp.key } }\n`);
+  const [now, later] = [await loadConfig(file, {}, Date.parse("2100-01-01")), await loadConfig(file, {}, Date.parse("2200-01-01"))];
+  assert.ok(now.ok && later.ok);
+  assert.deepEqual([now.warnings.length, now.source, later.warnings.length], [0, "", 1]);
+  assert.equal(later.digest, now.digest);
+  assert.match(formatWarnings(later.warnings, later.source), /^.*:3:\d+: warning: File '.*mcp\.crt' holds a certificate that expired on 2126-[^]*\^/);
 });
 
 test("files that cannot be read are watched all the same, also when the YAML is bad", async (t) => {

@@ -1,9 +1,12 @@
 // Text -> Config: read, parse, interpolate, validate, fill in defaults, check, resolve. All problems come at once.
 import { createHash } from "node:crypto";
 import { resolve } from "node:path";
+import { Breather } from "../lib/breather.ts";
+import { forgetOldPem } from "../lib/pem-memory.ts";
+import { checkCover } from "./check-cover.ts";
 import { checkDocument } from "./check.ts";
 import { type Env, interpolateDocument } from "./interpolate.ts";
-import { parseConfig } from "./parse.ts";
+import { type Parsed, parseConfig } from "./parse.ts";
 import { type Problem, quote } from "./problem.ts";
 import { readText } from "./read.ts";
 import { resolveConfig } from "./resolve.ts";
@@ -21,6 +24,10 @@ export type LoadedConfig =
       readonly paths: readonly string[];
       /** SHA-256 over all that the configuration says and the files it names: equal digests mean that nothing changed. */
       readonly digest: string;
+      /** What works, and yet not as somebody may think; in the order of the file. They change with the time, and the digest does not know them. */
+      readonly warnings: readonly Problem[];
+      /** The text of the file with its secrets masked, for excerpts; empty without warnings. */
+      readonly source: string;
     }
   | {
       readonly ok: false;
@@ -31,11 +38,15 @@ export type LoadedConfig =
       readonly paths: readonly string[];
     };
 
+/** What the last file said. The phases after it work on a copy of their own. */
+let last: { readonly key: string; readonly parsed: Parsed } | null = null;
+
 /**
  * Loads the configuration at `path`; `env` is what `${VAR}` takes its values from.
  * Nothing that a user can cause is thrown: it is a problem.
+ * @param now milliseconds since the epoch, for certificates that expired. Default: the clock.
  */
-export async function loadConfig(path: string, env: Env): Promise<LoadedConfig> {
+export async function loadConfig(path: string, env: Env, now = Date.now()): Promise<LoadedConfig> {
   const own = resolve(path);
   const file = await readText(own);
   if (!file.ok) {
@@ -44,20 +55,47 @@ export async function loadConfig(path: string, env: Env): Promise<LoadedConfig> 
     const problem: Problem = { file: path, line: 0, column: 0, length: 0, message, path: "" };
     return { ok: false, problems: [problem], source: "", paths: [own] };
   }
-  const { document, problems, paths: refused, usable } = parseConfig(path, file.text);
-  if (!usable) return { ok: false, problems, source: maskSecrets(document, false), paths: [own] };
-  const interpolated = interpolateDocument(document, env);
-  const doubtful = [...refused, ...interpolated.paths];
-  const validated = validateDocument(document, doubtful);
-  const check = checkDocument(document, [...doubtful, ...validated.paths]);
+  const breather = new Breather();
+  const { document, paths: doubtful, usable, ...understood } = understand(path, file.text, env);
+  if (!usable) return { ok: false, problems: understood.problems, source: maskSecrets(document, false), paths: [own] };
+  await breather.breathe();
+  const check = checkDocument(document, doubtful);
+  await breather.breathe();
+  forgetOldPem();
   const { files, paths } = await resolveConfig(check, own, env);
-  problems.push(...interpolated.problems, ...validated.problems, ...check.problems);
+  await breather.breathe();
+  await checkCover(check, files, now);
+  const problems = [...understood.problems, ...check.problems];
   const watched = [own, ...paths];
   if (problems.length > 0) return { ok: false, problems: inOrder(problems), source: maskSecrets(document, true), paths: watched };
-  const digest = createHash("sha256")
-    .update(JSON.stringify([check.config, [...files]]))
-    .digest("hex");
-  return { ok: true, config: check.config, files, paths: watched, digest };
+  const digest = await digestOf(check.config, files);
+  const source = check.warnings.length === 0 ? "" : maskSecrets(document, true);
+  return { ok: true, config: check.config, files, paths: watched, digest, warnings: inOrder(check.warnings), source };
+}
+
+/** A certificate is replaced more often than the configuration is edited, and of 10,000 pairs parsing alone takes more than half a second. */
+function understand(path: string, text: string, env: Env): Parsed {
+  const key = JSON.stringify([path, text, env]);
+  if (last?.key === key) return last.parsed;
+  const parsed = parseConfig(path, text);
+  if (!parsed.usable) return parsed;
+  const { document } = parsed;
+  const interpolated = interpolateDocument(document, env);
+  const doubtful = [...parsed.paths, ...interpolated.paths];
+  const validated = validateDocument(document, doubtful);
+  const problems = [...parsed.problems, ...interpolated.problems, ...validated.problems];
+  last = { key, parsed: { document, problems, paths: [...doubtful, ...validated.paths], usable: true } };
+  return last.parsed;
+}
+
+async function digestOf(config: Config, files: ReadonlyMap<string, string>): Promise<string> {
+  const breather = new Breather();
+  const sum = createHash("sha256").update(JSON.stringify(config));
+  for (const file of files) {
+    sum.update(JSON.stringify(file));
+    await breather.breathe();
+  }
+  return sum.digest("hex");
 }
 
 async function adviseMissing(path: string): Promise<string> {

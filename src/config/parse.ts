@@ -31,7 +31,12 @@ function sentence(error: YAMLError, text: string): string {
 }
 
 /** Where an error is shown: a quote that is not closed where it begins, not at the end of the file. */
-function place(error: YAMLError, contents: unknown): Range {
+function place(error: YAMLError, text: string, contents: unknown): Range {
+  if (error.code === "RESOURCE_EXHAUSTION") {
+    // How far the parser came depends on the size of its stack; the line is what can be told.
+    const start = text.lastIndexOf("\n", error.pos[0] - 1) + 1;
+    return [start, start + 1];
+  }
   if (!error.message.startsWith("Missing closing")) return error.pos;
   let node: unknown = contents;
   while (isMap(node) || isSeq(node)) {
@@ -74,7 +79,7 @@ export function parseConfig(file: string, text: string): Parsed {
   if (directive !== null) return fail([0, directive[0].trimEnd().length], "The language is YAML 1.2 without directives; delete this line");
   // One slip of syntax makes the parser see many: the first is the true one.
   const error = yaml.errors[0];
-  if (error !== undefined) return fail(place(error, yaml.contents), sentence(error, text));
+  if (error !== undefined) return fail(place(error, text, yaml.contents), sentence(error, text));
   if (yaml.contents === null || (isScalar(yaml.contents) && yaml.contents.value === null)) {
     return fail([0, 1], "The file is empty; it needs at least 'version: 1' and 'listeners' ('sidegate init' writes a starter file)");
   }

@@ -5,14 +5,16 @@ import { type Path, maskUrlPasswords } from "./problem.ts";
 import { KNOWN_KEYS } from "./schema.ts";
 
 // 'token' and 'tokens' want objects: a text there is the token itself.
-const SECRET_KEYS = ["authorization", "sha256", "token", "tokens"];
+const SECRET_KEYS = ["authorization", "sha256", "token", "tokens", "api_token", "hmac_key"];
+// Too like other words to look for misspelt ones. Who knows the address of a webhook can write to it; 'alerts' and 'webhook' want objects.
+const SHORT_SECRET_KEYS = ["secret", "url", "webhook", "alerts"];
 const SECRET_PARENTS = ["set_headers"];
 // Keys that the language does not know and people try.
-const SECRET_WORD = /secret|passw|credential|api[-_]?key|(?:bearer|tokens?)$/i;
+const SECRET_WORD = /secret|passw|credential|api[-_]?key|web[-_]?hook|(?:bearer|tokens?)$|^ur[il]s?$/i;
 
 /** A misspelt key is shown with its line, and its value is as secret as if it were written right. */
 function isSecretKey(key: string, parentKey: string): boolean {
-  return isLike(key, SECRET_KEYS) || isLike(parentKey, SECRET_PARENTS) || (SECRET_WORD.test(key) && !KNOWN_KEYS.has(key));
+  return isLike(key, SECRET_KEYS) || SHORT_SECRET_KEYS.includes(key) || isLike(parentKey, SECRET_PARENTS) || (SECRET_WORD.test(key) && !KNOWN_KEYS.has(key));
 }
 
 function isLike(key: string, secretKeys: readonly string[]): boolean {
@@ -29,7 +31,7 @@ export function isSecret(path: Path): boolean {
 const HARMLESS = /^["']?(?:[A-Za-z]+ )?(?:\$\{[A-Za-z0-9_]+(?::\?[^}]*)?\})+["']?$/;
 
 const SECRET_LINE =
-  /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|api[-_]?key)[\w-]*|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;
+  /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|api[-_]?key|hmac)[\w-]*|url|webhook(?=["']?[ \t]*:[ \t]*[^\s{[])|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;
 
 function stars(text: string): string {
   return text.replaceAll(/[^\r\n]/g, "*");

@@ -5,6 +5,14 @@
  */
 export type AccessLog = ("stdout" | "off") | AccessLogFiles;
 /**
+ * How TXT records for dns-01 are set: by Cloudflare's API, or by a program of yours.
+ */
+export type AcmeDns = CloudflareDns | ExecDns;
+/**
+ * A name, or the names of one certificate.
+ */
+export type AcmeDomain = string | string[];
+/**
  * A URL, or an object with targets and settings.
  */
 export type UpstreamEntry = UpstreamUrl | Upstream;
@@ -58,6 +66,7 @@ export interface Config {
    */
   trusted_proxies: string[];
   tls?: Tls;
+  alerts?: Alerts;
   /**
    * Upstreams by name, for those that need more than a URL.
    */
@@ -111,7 +120,7 @@ export interface AccessLogFiles {
  */
 export interface State {
   /**
-   * Directory of the state (the local CA); made when it is missing.
+   * Directory of the state (ACME account and certificates, session ticket keys, the local CA); made when it is missing. Several gateways may share it.
    */
   dir: string;
 }
@@ -125,13 +134,13 @@ export interface Admin {
   listen: string;
 }
 /**
- * TLS of a listener. Certificates come from cert_file and certificates first, then from the internal CA.
+ * TLS of a listener. For a server name the first source that has a certificate wins: cert_file and certificates, then acme, then internal.
  */
 export interface Tls {
   /**
-   * 'disabled' is plain HTTP or TCP; 'application' ends TLS here.
+   * 'application' ends TLS here. 'disabled' is plain HTTP or TCP. 'behind_proxy' is plain HTTP from trusted_proxies alone; others get 403. 'auto' decides on each connection by its first byte: TLS ends here, plain HTTP is served when a trusted proxy says that its client used https, and redirected to https otherwise.
    */
-  mode: "disabled" | "application";
+  mode: "disabled" | "application" | "behind_proxy" | "auto";
   /**
    * PEM file with the certificate and its chain, leaf first. It is also the one for unknown server names.
    */
@@ -144,10 +153,47 @@ export interface Tls {
    * Further certificates, chosen by server name.
    */
   certificates?: CertificateFiles[];
+  acme?: Acme;
   /**
    * Issue certificates from a local CA, kept in state.dir. For development.
    */
   internal: boolean;
+  /**
+   * PEM file with the CAs that sign client certificates. Needs 'client_auth'.
+   */
+  ca_file?: string;
+  /**
+   * 'require' ends the handshake of clients without a certificate of ca_file; 'request' lets them in without an identity. Default: clients are not asked for a certificate.
+   */
+  client_auth?: "request" | "require";
+  /**
+   * Oldest TLS version that is spoken.
+   */
+  min_tls_version: "1.2" | "1.3";
+  /**
+   * Cipher suites by their IANA or OpenSSL names, in order of preference. Those of TLS 1.3 are all on unless some of them are named. Default: all with forward secrecy and authenticated encryption.
+   */
+  cipher_suites?: string[];
+  /**
+   * Send Strict-Transport-Security with every answer over https.
+   */
+  hsts_enabled: boolean;
+  /**
+   * How long browsers insist on https, in seconds.
+   */
+  hsts_max_age: number;
+  /**
+   * Subdomains too.
+   */
+  hsts_include_subdomains: boolean;
+  /**
+   * Ask to be put on the browsers' preload list. Needs hsts_include_subdomains and a hsts_max_age of at least a year.
+   */
+  hsts_preload: boolean;
+  /**
+   * Send X-Content-Type-Options: nosniff, X-Frame-Options: DENY and Referrer-Policy: no-referrer where the upstream does not set them.
+   */
+  security_headers: boolean;
 }
 /**
  * A certificate and its key.
@@ -161,6 +207,139 @@ export interface CertificateFiles {
    * PEM file with the private key.
    */
   key_file: string;
+}
+/**
+ * Certificates from an ACME CA (RFC 8555) for every host of the routes that no file covers: ordered before the first client asks, renewed for ever, kept in state.dir. Using it means agreeing to the CA's terms of service.
+ */
+export interface Acme {
+  /**
+   * Address that the CA may write to. Default: none.
+   */
+  email?: string;
+  /**
+   * 'letsencrypt', 'letsencrypt_staging' (untrusted certificates, for trying things out), or the https URL of a CA's directory.
+   */
+  directory: string;
+  /**
+   * PEM file with the CA that signed the certificate of the directory itself. Default: the system's CAs.
+   */
+  ca_file?: string;
+  /**
+   * How to prove that a name is ours. Default: dns-01 with 'dns', otherwise tls-alpn-01 on the https_port or http-01 on the http_port, whichever a listener serves; when one fails, the other is tried.
+   */
+  challenge?: "http-01" | "tls-alpn-01" | "dns-01";
+  dns?: AcmeDns;
+  /**
+   * Further names, each a certificate of its own, or lists of names that share one. Default: one certificate for each host of the routes.
+   */
+  domains?: AcmeDomain[];
+  eab?: AcmeEab;
+  /**
+   * Port on which a listener of this file gets what the CA sends to port 80; another one behind a port mapping such as 80:8080.
+   */
+  http_port: number;
+  /**
+   * Port on which a listener of this file gets what the CA sends to port 443.
+   */
+  https_port: number;
+}
+/**
+ * Cloudflare's API.
+ */
+export interface CloudflareDns {
+  /**
+   * The provider.
+   */
+  provider: "cloudflare";
+  /**
+   * API token with the permissions Zone.Zone:Read and Zone.DNS:Edit.
+   */
+  api_token?: string;
+  /**
+   * File that holds the value of 'api_token'.
+   */
+  api_token_file?: string;
+  /**
+   * Base URL of the API.
+   */
+  api_url: string;
+  /**
+   * DNS servers, as 1.1.1.1 or 127.0.0.1:5353, that are asked for the zone and its authoritative servers. Default: the system's.
+   */
+  resolvers?: string[];
+  /**
+   * Time within which the record must show on the zone's authoritative servers.
+   */
+  propagation_timeout: string;
+}
+/**
+ * A program that sets and removes the records.
+ */
+export interface ExecDns {
+  /**
+   * The provider.
+   */
+  provider: "exec";
+  /**
+   * Program and its first arguments. It is called with 'present' or 'cleanup', the record's full name and its value added; exit code 0 is success.
+   */
+  command: string[];
+  /**
+   * Time within which the program must end.
+   */
+  timeout: string;
+  /**
+   * DNS servers, as 1.1.1.1 or 127.0.0.1:5353, that are asked for the zone and its authoritative servers. Default: the system's.
+   */
+  resolvers?: string[];
+  /**
+   * Time within which the record must show on the zone's authoritative servers.
+   */
+  propagation_timeout: string;
+}
+/**
+ * External account binding, which some CAs ask for.
+ */
+export interface AcmeEab {
+  /**
+   * Key identifier that the CA gave.
+   */
+  kid: string;
+  /**
+   * HMAC key that the CA gave, base64url.
+   */
+  hmac_key?: string;
+  /**
+   * File that holds the value of 'hmac_key'.
+   */
+  hmac_key_file?: string;
+}
+/**
+ * Where certificates that are about to expire and renewals that fail are told.
+ */
+export interface Alerts {
+  webhook: Webhook;
+}
+/**
+ * An address that gets each alert as a POST of JSON, signed as in the Standard Webhooks specification when there is a secret, and retried for a day. Its 'text' is what Slack, Mattermost and others show.
+ */
+export interface Webhook {
+  /**
+   * Address, http or https.
+   */
+  url?: string;
+  /**
+   * File that holds the value of 'url'.
+   */
+  url_file?: string;
+  /**
+   * Key of the signature (HMAC-SHA256): any text, or whsec_ and base64.
+   */
+  secret?: string;
+  /**
+   * File that holds the value of 'secret'.
+   */
+  secret_file?: string;
 }
 /**
  * One or more targets that serve the same thing.
@@ -178,6 +357,22 @@ export interface Upstream {
    * PEM file with the CA that signed the certificates of https targets. Default: the system's CAs.
    */
   ca_file?: string;
+  /**
+   * Name that https targets are asked for (SNI) and that their certificates must have. Default: the host of the URL.
+   */
+  server_name?: string;
+  /**
+   * PEM file with the client certificate and its chain that is shown to https targets.
+   */
+  cert_file?: string;
+  /**
+   * PEM file with the private key of cert_file.
+   */
+  key_file?: string;
+  /**
+   * Take any certificate of https targets: whoever is in between can read and change everything. Prefer ca_file.
+   */
+  insecure_skip_verify: boolean;
   /**
    * Value of the Authorization header sent to the upstream. The client's own never reaches it.
    */
@@ -316,6 +511,10 @@ export interface HttpListener {
   max_connections: number;
   timeouts: HttpListenerTimeouts;
   access_log?: AccessLog;
+  /**
+   * Answer plain HTTP with a redirect (308) to https. ACME challenges are answered first. Behind a trusted proxy its X-Forwarded-Proto says what the client used.
+   */
+  redirect_to_https: boolean;
 }
 /**
  * Time limits towards clients.
@@ -500,16 +699,17 @@ export interface Route {
   remove_headers: string[];
   response_headers: ResponseHeaders;
   /**
-   * Tell the upstream who calls: X-Forwarded-User (the identity's name) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
+   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (token or client_certificate) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
    */
   identity_headers: boolean;
   cors?: Cors;
 }
 /**
- * One way in.
+ * One way in: exactly one of the keys.
  */
 export interface AuthWay {
-  token: TokenWay;
+  token?: TokenWay;
+  client_certificate?: ClientCertificateWay;
 }
 /**
  * A bearer token of auth.tokens, in the Authorization header.
@@ -523,6 +723,19 @@ export interface TokenWay {
    * Scopes that the token must grant, all of them.
    */
   scopes: string[];
+}
+/**
+ * A client certificate of tls.ca_file. Any of them admits unless 'subjects' or 'sans' say which; then one match is enough.
+ */
+export interface ClientCertificateWay {
+  /**
+   * Subjects that admit: the common name alone (trader), or the whole distinguished name as openssl prints it with -nameopt RFC2253 (CN=trader,O=Acme).
+   */
+  subjects?: string[];
+  /**
+   * Subject alternative names that admit: DNS names, e-mail addresses, IP addresses or URIs such as spiffe://example.com/bot.
+   */
+  sans?: string[];
 }
 /**
  * Header names and their values.

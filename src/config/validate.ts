@@ -207,7 +207,7 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
     case "const": {
       const choices = undecided.anyOf ?? [undecided];
       const constants = choices.map(deref).flatMap((choice) => choice.enum ?? (choice.const === undefined ? [] : [choice.const]));
-      const meant = didYouMean(value, constants);
+      const meant = path.at(-1) === "min_tls_version" ? tlsVersionAdvice(value) : didYouMean(value, constants);
       return { path, message: `Value at ${where} must be ${choices.map(kind).join(", or ")}, but is ${found(document, path)}${meant}` };
     }
     case "minimum":
@@ -218,8 +218,14 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       };
     case "minLength":
     case "minItems":
-    case "minProperties":
       return { path, message: `Value at ${where} must not be empty` };
+    case "minProperties":
+    case "maxProperties": {
+      const known = words(Object.keys(schema.properties ?? {}));
+      if (known === "") return { path, message: `Value at ${where} must not be empty` };
+      const advice = error.keyword === "minProperties" ? "" : ", but has several; make each an item of the list by itself";
+      return { path, message: `Value at ${where} must have exactly one of the keys ${known}${advice}` };
+    }
     case "uniqueItems":
       return {
         path: [...path, Math.max(Number(params["i"]), Number(params["j"]))],
@@ -230,9 +236,22 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
   }
 }
 
+/** YAML takes 1.2 for a number; and many files still ask for versions that nobody should speak. */
+function tlsVersionAdvice(value: unknown): string {
+  const version = /^(?:TLS ?v?)?(\d)(?:\.(\d))?$/i.exec(String(value));
+  if (version === null) return "";
+  const text = `1.${version[2] ?? (version[1] === "1" ? "0" : version[1])}`;
+  if (text === "1.2" || text === "1.3") return typeof value === "number" ? `; quote it: "${text}"` : `; write "${text}"`;
+  return text === "1.0" || text === "1.1"
+    ? "; TLS 1.0 and 1.1 are refused: their hashes are broken, and every client of today speaks newer ones (RFC 8996)"
+    : "";
+}
+
 /** What to write for a value of the wrong kind, where that can be guessed. */
 function advice(schema: Schema, path: Path, value: unknown): string {
   if (value === null && schema.type === "object") return "; write {} to leave everything at its default";
+  if (value === true && schema.type === "object")
+    return path.at(-1) === "tls" ? "; write { internal: true } for a local CA" : "; write {} to leave everything at its default";
   if (value === "none" && path.at(-2) === "auth") return "; write 'auth: none', without the list";
   if (typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)) return "; YAML 1.2 knows only true and false";
   if (typeof value !== "number" || schema.type !== "string") return "";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, open, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { link, mkdir, mkdtemp, open, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -235,4 +235,112 @@ test("a file that is mounted by itself is found, with what to do", async (t) => 
   await writeFile(table, row("/") + row(file));
   assert.match((await explainFileMount(file, table)) ?? "", /mounted as a single file.*Mount its directory instead/);
   assert.equal(await explainFileMount(join(directory, "missing"), table), null);
+});
+
+/** A thousand files beside the configuration, which is more than are looked at together. */
+async function startMany(t: TestContext): Promise<Watched & { readonly names: readonly string[] }> {
+  const names = Array.from({ length: 1_000 }, (_, i) => `certs/${i}.crt`);
+  const prepare = async (root: string): Promise<void> => {
+    await mkdir(join(root, "certs"));
+    await Promise.all(["sidegate.yaml", ...names].map((name) => writeFile(join(root, name), "one")));
+  };
+  return { ...(await start(t, { others: names, prepare })), names };
+}
+
+test("of a thousand files each change is seen by its event", async (t) => {
+  const { directory, file, names, next } = await startMany(t);
+  for (const name of [names[0], names[500], names[999]]) {
+    await writeFile(join(directory, "new"), "two");
+    await rename(join(directory, "new"), join(directory, name ?? ""));
+    await next();
+  }
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+});
+
+test("of a thousand files all are polled in turn", async (t) => {
+  const names = Array.from({ length: 1_000 }, (_, i) => `${i}.crt`);
+  const { directory, next } = await start(t, {
+    pollMs: 50,
+    others: names.map((name) => join("a", "certs", name)),
+    prepare: async (root) => {
+      for (const place of ["a", "b"]) await mkdir(join(root, place, "certs"), { recursive: true });
+      await Promise.all(["sidegate.yaml", ...names.map((name) => join("a", "certs", name))].map((name) => writeFile(join(root, name), "one")));
+      // The same files but for one: a rename of the directory around them changes no other stamp, and makes no event.
+      for (const name of names) {
+        if (name === "777.crt") await writeFile(join(root, "b", "certs", name), "two");
+        else await link(join(root, "a", "certs", name), join(root, "b", "certs", name));
+      }
+    },
+  });
+  await rename(join(directory, "a"), join(directory, "old"));
+  await rename(join(directory, "b"), join(directory, "a"));
+  await next();
+});
+
+test("of a thousand files those that are written one after the other are looked at once the last is", async (t) => {
+  const { directory, file, seen, next } = await startMany(t);
+  for (const name of ["certs/1.crt", "certs/2.crt", "certs/3.crt", "certs/4.crt", "certs/5.crt"]) {
+    await writeFile(join(directory, name), "two");
+    await delay(5);
+  }
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+  assert.ok(!seen.slice(1).includes("one"), `looked too early: ${seen.join(", ")}`);
+});
+
+test("what was replaced by other paths makes no look, and what stayed does", async (t) => {
+  const { directory, file, names, next, replace, seen } = await startMany(t);
+  replace([file, ...names.slice(1).map((name) => join(directory, name))]);
+  await next();
+  const before = seen.length;
+  await writeFile(join(directory, names[0] ?? ""), "nobody looks");
+  await delay(150);
+  assert.equal(seen.length, before);
+  await writeFile(join(directory, names[1] ?? ""), "two");
+  await next();
+});
+
+test("a name that no file can have is no reason to end", async (t) => {
+  const { file, next, replace } = await start(t, { others: ["a\0b"] });
+  replace([file, `${file}\0`]);
+  await writeFile(file, "two");
+  assert.equal(await next(), "two");
+});
+
+test("a directory that is named like a draft is watched", async (t) => {
+  const { directory, next } = await start(t, {
+    others: ["certs~/tls.crt"],
+    prepare: async (root) => {
+      await mkdir(join(root, "certs~"));
+      await writeFile(join(root, "certs~", "tls.crt"), "one");
+    },
+  });
+  await writeFile(join(directory, "certs~", "tls.crt"), "two");
+  await next();
+});
+
+test("after a poll found a change, the files beside those that changed are seen by their events again", async (t) => {
+  const pollMs = 2_000;
+  const names = Array.from({ length: 300 }, (_, i) => `x/${i}.crt`);
+  const { directory, next } = await start(t, {
+    pollMs,
+    others: names,
+    prepare: async (root) => {
+      for (const place of ["x", "a/l", "b/l"]) await mkdir(join(root, place), { recursive: true });
+      await Promise.all(["x/real", "other", ...names].map((name) => writeFile(join(root, name), name === "other" ? "two" : "one")));
+      await symlink("a/l/link", join(root, "sidegate.yaml"));
+      await symlink("../../x/real", join(root, "a/l/link"));
+      await symlink("../../other", join(root, "b/l/link"));
+    },
+  });
+  await rename(join(directory, "a"), join(directory, "old"));
+  await rename(join(directory, "b"), join(directory, "a"));
+  let text = await next();
+  if (text !== "two") text = await next();
+  assert.equal(text, "two");
+  const since = performance.now();
+  await writeFile(join(directory, names[299] ?? ""), "two");
+  await next();
+  assert.ok(performance.now() - since < pollMs * 0.75, "only a poll saw it");
 });

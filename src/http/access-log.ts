@@ -37,7 +37,7 @@ export function writeAccessLog(writer: AccessLogWriter, x: Exchange, durationMs:
   if (x.client !== x.peer) line += `,"peer":"${x.peer}"`;
   line += `,"method":${quoted(x.method)},"host":${quoted(x.hostHeader)},"path":${quoted(query === -1 ? path : path.slice(0, query))},"protocol":"${x.stream === null ? `HTTP/${x.req.httpVersion}` : "HTTP/2"}"`;
   line += `,"status":${x.status},"duration_ms":${durationMs.toFixed(2)},"bytes_in":${x.bytesIn},"bytes_out":${x.bytesOut}`;
-  if (x.identity !== null) line += `,"identity":"${x.identity.source}:${x.identity.name}"`;
+  if (x.identity !== null) line += `,"identity":${quoted(`${x.identity.source}:${x.identity.name}`)}`;
   if (x.targetUrl !== "") line += `,"target":${quoted(x.targetUrl)}`;
   line += `,"request_id":${quoted(x.requestId)}`;
   if (x.userAgent !== null) line += `,"user_agent":${quoted(x.userAgent)}`;

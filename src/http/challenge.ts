@@ -9,6 +9,11 @@ export function challenge(denial: Denial): RequestError {
       return new RequestError(401, "ERR_NO_CREDENTIALS", "A bearer token is needed", { headers: ["WWW-Authenticate", "Bearer"] });
     case "invalid_credentials":
       return new RequestError(401, "ERR_INVALID_TOKEN", "The token is not valid here", { headers: ["WWW-Authenticate", 'Bearer error="invalid_token"'] });
+    case "no_certificate":
+      // 401 would have to name a scheme (RFC 9110, 15.5.2), and no HTTP authentication scheme asks for what only a TLS handshake can show.
+      return new RequestError(403, "ERR_NO_CLIENT_CERTIFICATE", "A client certificate is needed");
+    case "certificate_not_admitted":
+      return new RequestError(403, "ERR_CLIENT_CERTIFICATE", "The client certificate is not admitted here");
     case "insufficient_scope":
       return new RequestError(403, "ERR_INSUFFICIENT_SCOPE", "The token lacks a scope", {
         headers: ["WWW-Authenticate", `Bearer error="insufficient_scope", scope="${denial.scopes.join(" ")}"`],

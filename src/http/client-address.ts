@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { parseHost } from "./read-head.ts";
 import { plainIp } from "../lib/address.ts";
 import { makeRequestId } from "./read-head.ts";
+import { endWithAnswer } from "./cut.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 import type { HttpState } from "./state.ts";
@@ -13,13 +14,12 @@ const SANE_REQUEST_ID = /^[A-Za-z0-9._:@=+/-]{8,128}$/;
 
 /** Sets client, proxies, scheme and request id. From a peer that is not trusted, nothing that it says of others is believed. */
 export function identifyClient(x: Exchange): void {
-  x.trusted = x.state.trustedProxies.has(x.peer);
+  x.trusted = isTrustedPeer(x.state, x.peer);
   if (!x.trusted || !SANE_REQUEST_ID.test(x.requestId)) x.requestId = makeRequestId();
   if (!x.trusted) return;
   followChain(x);
+  x.scheme = forwardedScheme(x) ?? x.scheme;
   // The last one is what the nearest proxy says; those before it may be the client's own words.
-  const proto = lastMember(x.forwardedProto)?.toLowerCase();
-  if (proto === "http" || proto === "https") x.scheme = proto;
   const host = lastMember(x.forwardedHost);
   x.forwardedHost = host !== null && parseHost(host) !== null ? host : null;
 }
@@ -41,7 +41,7 @@ function walk(x: Exchange, hops: readonly string[], parse: (hop: string) => stri
     const address = parse(hops[i] ?? "");
     // "unknown" and obfuscated names (RFC 7239, 6.3) end what can be known: the proxy before them is the client then.
     if (address === null) break;
-    if (x.client !== x.peer) (proxies ??= []).unshift(x.client);
+    if (i < hops.length - 1) (proxies ??= []).unshift(x.client);
     x.client = address;
     if (!x.state.trustedProxies.has(address)) break;
   }
@@ -51,19 +51,35 @@ function walk(x: Exchange, hops: readonly string[], parse: (hop: string) => stri
 function walkForwarded(x: Exchange, value: string): void {
   const elements = splitOutsideQuotes(value, ",");
   walk(x, elements, (element) => parseHop(forwardedParameter(element, "for") ?? ""));
-  const last = elements[elements.length - 1] ?? "";
-  x.forwardedProto ??= forwardedParameter(last, "proto");
-  x.forwardedHost ??= forwardedParameter(last, "host");
+  x.forwardedHost = forwardedParameter(elements.at(-1) ?? "", "host") ?? x.forwardedHost;
+}
+
+/**
+ * What the client used, as the proxy says; null when it says nothing. Every word of X-Forwarded-Proto and Forwarded must say https:
+ * a proxy may have added its own word to the client's, or passed one of the two on as the client sent it.
+ */
+function forwardedScheme({ forwardedProto, forwarded, forwardedFor }: Exchange): "http" | "https" | null {
+  const elements = forwarded === null ? [] : splitOutsideQuotes(forwarded, ",").map((element) => forwardedParameters(element, "proto"));
+  // Of Forwarded, too, the nearest proxy's element counts, and only where nothing else tells of the client.
+  if (forwardedProto === null && (forwardedFor !== null || (elements.at(-1) ?? []).length === 0)) return null;
+  const words = [...(forwardedProto === null ? [] : forwardedProto.split(",")), ...elements.flat()];
+  // Traefik calls the scheme of a WebSocket "wss".
+  return words.every((word) => /^\s*(?:https|wss)\s*$/i.test(word)) ? "https" : "http";
 }
 
 function forwardedParameter(element: string, name: string): string | null {
+  return forwardedParameters(element, name)[0] ?? null;
+}
+
+function forwardedParameters(element: string, name: string): string[] {
+  const found: string[] = [];
   for (const pair of splitOutsideQuotes(element, ";")) {
     const equals = pair.indexOf("=");
     if (equals === -1 || pair.slice(0, equals).trim().toLowerCase() !== name) continue;
     const text = pair.slice(equals + 1).trim();
-    return text.startsWith('"') && text.endsWith('"') && text.length >= 2 ? text.slice(1, -1).replace(/\\(.)/g, "$1") : text;
+    found.push(text.startsWith('"') && text.endsWith('"') && text.length >= 2 ? text.slice(1, -1).replace(/\\(.)/g, "$1") : text);
   }
-  return null;
+  return found;
 }
 
 function splitOutsideQuotes(text: string, separator: string): string[] {
@@ -97,9 +113,32 @@ function lastMember(value: string | null): string | null {
   return (comma === -1 ? value : value.slice(comma + 1)).trim();
 }
 
+/** The host that the client asked for, with its port; empty when it named none. */
+export function clientHost(x: Exchange): string {
+  return x.trusted && x.forwardedHost !== null ? x.forwardedHost : x.hostHeader;
+}
+
+/**
+ * Whether the peer is believed about others. A peer on a unix socket has no address to be listed: it is the proxy where the listener
+ * is said to be behind one, since only those reach the socket whom its file lets in, and is not anywhere else.
+ */
+function isTrustedPeer({ plan, trustedProxies }: HttpState, peer: string): boolean {
+  return trustedProxies.has(peer) || (peer === "" && plan.listen.kind === "unix" && plan.tls.mode === "behind_proxy");
+}
+
 /** Whether the peer of a connection is admitted itself, or speaks for others who may be. */
-export function isAdmittedPeer({ plan, trustedProxies }: HttpState, peer: string): boolean {
-  return trustedProxies.has(peer) || (plan.deny?.has(peer) !== true && plan.allow?.has(peer) !== false);
+export function isAdmittedPeer(state: HttpState, peer: string): boolean {
+  const { plan } = state;
+  if (isTrustedPeer(state, peer)) return true;
+  return plan.tls.mode !== "behind_proxy" && plan.deny?.has(peer) !== true && plan.allow?.has(peer) !== false;
+}
+
+/** In mode behind_proxy nobody speaks to the listener but trusted proxies. @throws {RequestError} 403 */
+export function admitPeer(x: Exchange): void {
+  if (x.trusted || x.state.plan.tls.mode !== "behind_proxy") return;
+  endWithAnswer(x);
+  const detail = `${x.peer === "" ? "A peer without an address" : `'${x.peer}'`} is not in 'trusted_proxies'`;
+  throw new RequestError(403, "ERR_NOT_PROXY", "Only trusted proxies are served here", { detail });
 }
 
 /** Whether the listener admits the client's address; `deny` is stronger. @throws {RequestError} 403 */
@@ -107,5 +146,8 @@ export function admitAddress(x: Exchange): void {
   const { allow, deny, listen } = x.state.plan;
   // A TCP client that reset its connection has no address any more, but its request may have come: it would be on no `deny` list.
   if (x.peer === "" && listen.kind === "tcp") throw new RequestError(403, "ERR_ADDRESS", "Your address is not known");
-  if (deny?.has(x.client) === true || allow?.has(x.client) === false) throw new RequestError(403, "ERR_ADDRESS", "Your address is not admitted");
+  if (deny?.has(x.client) !== true && allow?.has(x.client) !== false) return;
+  // Strangers have few places, which a CA that looks for a challenge needs, too. A proxy speaks for others as well.
+  if (!x.trusted) endWithAnswer(x);
+  throw new RequestError(403, "ERR_ADDRESS", "Your address is not admitted");
 }

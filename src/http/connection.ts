@@ -1,15 +1,24 @@
 // What is known of a client's connection, kept from one of its requests to the next.
 import type { IncomingMessage } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
+import type { TLSSocket } from "node:tls";
+import { clientCertificateOf, type ClientCertificate } from "../identity/client-certificate.ts";
 import { plainIp } from "../lib/address.ts";
+import type { TlsProtocolPlan } from "../plan/model.ts";
 
 const CONNECTION = Symbol("connection");
-type Marked = { [CONNECTION]?: ClientConnection };
+const HANDSHAKE = Symbol("handshake");
+type Handshake = { readonly protocolKey: string; readonly certificate: ClientCertificate | null };
+type Marked = { [CONNECTION]?: ClientConnection; [HANDSHAKE]?: Handshake };
 
 export class ClientConnection {
   /** The address at the other end, plain; empty on a unix socket. */
   readonly peer: string;
   readonly secure: boolean;
+  /** The rules of TLS under which its handshake was made (`TlsProtocolPlan.key`); null when that is not known, and on plain connections. */
+  readonly protocolKey: string | null;
+  /** What it proved in that handshake: see client-certificate.ts for what that is worth now. */
+  readonly certificate: ClientCertificate | null;
   /** Requests under way. */
   requests = 0;
   /** When the last request ended (performance.now); 0 before. */
@@ -20,7 +29,18 @@ export class ClientConnection {
   constructor(socket: IncomingMessage["socket"]) {
     this.peer = plainIp(socket.remoteAddress ?? "");
     this.secure = "encrypted" in socket && socket.encrypted === true;
+    const handshake = this.secure ? (socket as Marked)[HANDSHAKE] : undefined;
+    this.protocolKey = handshake?.protocolKey ?? null;
+    this.certificate = handshake?.certificate ?? null;
   }
+}
+
+/**
+ * Notes, as soon as the TLS handshake of a socket has ended, under which rules it was made and what was proved in it: nothing that comes
+ * later counts, and the certificate counts under these rules alone.
+ */
+export function rememberHandshake(socket: TLSSocket, { key, clientAuth }: TlsProtocolPlan): void {
+  (socket as Marked)[HANDSHAKE] = { protocolKey: key, certificate: clientAuth === null ? null : clientCertificateOf(socket) };
 }
 
 /** Since when no request is under way on an HTTP/2 session (performance.now; `openedMs` when there was none yet); null while one is. */

@@ -6,3 +6,9 @@ export function cut(x: Exchange): void {
   if (x.stream !== null) x.stream.close(2);
   else x.res.destroy();
 }
+
+/** Ends the connection with the answer to this request; its other streams over HTTP/2 go on to their ends. */
+export function endWithAnswer(x: Exchange): void {
+  if (x.stream === null) x.lastOnConnection = true;
+  else x.stream.session?.close();
+}

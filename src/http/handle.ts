@@ -5,42 +5,44 @@ import type { Socket } from "node:net";
 import { createResponse } from "../lib/node-http.ts";
 import { authenticate } from "../identity/authenticate.ts";
 import { authorize } from "../identity/authorize.ts";
+import { keyAuthorization } from "./acme-challenge.ts";
+import { answer } from "./answer.ts";
 import { challenge } from "./challenge.ts";
-import { admitAddress, identifyClient } from "./client-address.ts";
+import { admitAddress, admitPeer, identifyClient } from "./client-address.ts";
+import { clientCertificate } from "./client-certificate.ts";
 import { preflightAnswer } from "./cors.ts";
 import { Exchange } from "./exchange.ts";
 import { findRoute } from "./find-route.ts";
 import { finish } from "./finish.ts";
 import { forward } from "./forward.ts";
+import { httpsLocation } from "./https-location.ts";
 import { readHead } from "./read-head.ts";
 import { rescue } from "./rescue.ts";
-import { sendHead } from "./send-head.ts";
 import type { HttpState } from "./state.ts";
-import { watchTail } from "./tail.ts";
 
 function run(x: Exchange): void {
   try {
     readHead(x); // What is ambiguous is refused before anything is decided by it.
     identifyClient(x); // Everything after this asks about the client, not about the proxy before it.
+    const proof = keyAuthorization(x); // A CA may come from anywhere, and no rule, redirect or route may stand before its answer.
+    if (proof !== null) return answer(x, 200, ["Content-Type", "application/octet-stream", "Content-Length", String(proof.length)], proof);
+    admitPeer(x); // Behind a proxy, nobody goes round it.
     admitAddress(x); // Who may not come in learns nothing of routes.
+    const location = httpsLocation(x); // Before routes and credentials: what was said in the clear leads nowhere.
+    if (location !== null) return answer(x, 308, ["Location", location, "Content-Length", "0", "Cache-Control", "no-store", "X-Request-Id", x.requestId]);
     const route = findRoute(x);
     const preflight = preflightAnswer(x, route.plan.cors);
-    if (preflight !== null) return answerPreflight(x, preflight); // Before auth: browsers send no credentials with it.
+    if (preflight !== null) return answer(x, 204, preflight); // Before auth: browsers send no credentials with it.
     const authentication = authenticate(x.authorization, x.state.tokens);
-    if (authentication.kind === "identity") x.identity = authentication.identity;
-    const permit = authorize(route.auth, authentication); // Only its permit leads on.
+    const certificate = clientCertificate(x, route);
+    x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? null);
+    const permit = authorize(route.auth, authentication, certificate); // Only its permit leads on.
     if ("denied" in permit) throw challenge(permit);
+    if (permit.identity !== null) x.identity = permit.identity;
     forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
   } catch (error) {
     rescue(x, error); // The only place where an error becomes a response.
   }
-}
-
-function answerPreflight(x: Exchange, headers: string[]): void {
-  x.ended = true;
-  sendHead(x, 204, "", headers);
-  x.res.end();
-  watchTail(x);
 }
 
 /** Serves a request of HTTP/1.1 or of the HTTP/2 compatibility API. Never throws. */

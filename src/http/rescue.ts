@@ -4,37 +4,31 @@ import { plainIp } from "../lib/address.ts";
 import { GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { statusCodes } from "../lib/node-http.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
+import { answer } from "./answer.ts";
+import { addAnswerHeaders } from "./answer-headers.ts";
 import { addCors } from "./cors.ts";
 import { isDiscarding } from "./connection.ts";
 import { cut } from "./cut.ts";
-import { discardRequest } from "./discard.ts";
 import type { Exchange } from "./exchange.ts";
 import { makeRequestId } from "./read-head.ts";
 import { RequestError } from "./request-error.ts";
-import { sendHead } from "./send-head.ts";
 import type { HttpState } from "./state.ts";
-import { watchTail } from "./tail.ts";
 
 /** Answers with what the error means, or cuts the connection when an answer has begun: a client must never take half a body for a whole one. */
 export function rescue(x: Exchange, error: unknown): void {
-  const answer = answerFor(x, error);
-  x.cause = `${answer.code}: ${answer.detail ?? answer.message}`;
-  if (answer.status === 500) x.state.log.error({ err: error, request_id: x.requestId, route: x.route?.plan.name }, "Request failed");
+  const failure = answerFor(x, error);
+  x.cause = `${failure.code}: ${failure.detail ?? failure.message}`;
+  if (failure.status === 500) x.state.log.error({ err: error, request_id: x.requestId, route: x.route?.plan.name }, "Request failed");
   if (x.res.headersSent) return cut(x);
   if (x.requestId === "") x.requestId = makeRequestId();
-  const json = JSON.stringify({ error: { status: answer.status, code: answer.code, message: answer.message }, request_id: x.requestId });
+  const json = JSON.stringify({ error: { status: failure.status, code: failure.code, message: failure.message }, request_id: x.requestId });
   const plain = x.header("accept")?.includes("text/html") === true;
-  const body = plain ? `${answer.status} ${statusCodes[answer.status] ?? ""}\n${answer.message}\nRequest id: ${x.requestId}\n` : `${json}\n`;
+  const body = plain ? `${failure.status} ${statusCodes[failure.status] ?? ""}\n${failure.message}\nRequest id: ${x.requestId}\n` : `${json}\n`;
   let headers = ["Content-Type", plain ? "text/plain; charset=utf-8" : "application/json", "Content-Length", String(Buffer.byteLength(body))];
-  headers.push("Cache-Control", "no-store", "X-Request-Id", x.requestId, ...answer.headers);
+  headers.push("Cache-Control", "no-store", "X-Request-Id", x.requestId, ...failure.headers);
   const cors = x.route?.plan.cors ?? null;
   if (cors !== null) headers = addCors(headers, x, cors);
-  sendHead(x, answer.status, "", headers);
-  x.ended = true;
-  x.res.end(x.method === "HEAD" ? undefined : body);
-  if (x.method !== "HEAD") x.bytesOut += Buffer.byteLength(body);
-  watchTail(x);
-  if (x.body !== "none") discardRequest(x);
+  answer(x, failure.status, headers, body);
 }
 
 function answerFor(x: Exchange, error: unknown): RequestError {
@@ -69,9 +63,13 @@ export function answerParserError(state: HttpState, error: Error, socket: Socket
   // While a response is under way its bytes would be mixed with ours.
   const busy = (socket as Socket & { _httpMessage?: { headersSent: boolean } | null })._httpMessage;
   if (busy?.headersSent !== true && !isDiscarding(socket)) {
-    socket.write(
-      `HTTP/1.1 ${status} ${statusCodes[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
-    );
+    let head = `HTTP/1.1 ${status} ${statusCodes[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n`;
+    if (state.answerHeaders !== null) {
+      // Of a proxy before us nothing is known: no head was read that could tell what its client used.
+      const added = addAnswerHeaders([], "encrypted" in socket && socket.encrypted === true ? "https" : "http", state.answerHeaders);
+      for (let i = 0; i < added.length; i += 2) head += `${added[i]}: ${added[i + 1]}\r\n`;
+    }
+    socket.write(`${head}\r\n${body}`);
   }
   socket.destroySoon();
   state.noRoute.observe(status, 0, 0, body.length);

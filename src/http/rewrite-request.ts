@@ -3,6 +3,7 @@ import { isIPv6 } from "node:net";
 import { HEADER, headerName } from "../lib/header-name.ts";
 import type { Permit } from "../identity/authorize.ts";
 import type { HttpRequest } from "../upstreams/http-call.ts";
+import { clientHost } from "./client-address.ts";
 import type { Exchange } from "./exchange.ts";
 import { applyHeaderRules } from "./header-rules.ts";
 import type { LiveRoute } from "./state.ts";
@@ -42,6 +43,10 @@ export function rewriteRequest(x: Exchange, route: LiveRoute, permit: Permit): H
       case HEADER.forwardedOther:
         if (x.trusted) headers.push(name, value);
         break;
+      case HEADER.schemeWord:
+        // A proxy that does not know it passes it on as the client sent it: it must not contradict X-Forwarded-Proto.
+        if (x.trusted && x.scheme === "https") headers.push(name, value);
+        break;
       default:
         break;
     }
@@ -50,7 +55,10 @@ export function rewriteRequest(x: Exchange, route: LiveRoute, permit: Permit): H
   addForwarded(headers, x);
   if (plan.authorization !== null) headers.push("Authorization", plan.authorization);
   const { identity } = permit;
-  if (route.plan.identityHeaders && identity !== null) headers.push("X-Forwarded-User", identity.name, "X-Forwarded-Scopes", identity.scopes.join(" "));
+  if (route.plan.identityHeaders && identity !== null) {
+    // A token may be named like a certificate: the source keeps them apart.
+    headers.push("X-Forwarded-User", identity.name, "X-Forwarded-User-Source", identity.source, "X-Forwarded-Scopes", identity.scopes.join(" "));
+  }
   if (route.requestRules !== null) headers = applyHeaderRules(headers, route.requestRules);
   return {
     method: x.method,
@@ -66,8 +74,8 @@ function addForwarded(headers: string[], x: Exchange): void {
   // Only hops that are known to be true: what a client wrote before them is cut off.
   let chain = x.client;
   if (x.proxies !== null) for (const proxy of x.proxies) chain += `, ${proxy}`;
-  if (x.client !== x.peer) chain += `, ${x.peer}`;
-  const host = x.trusted && x.forwardedHost !== null ? x.forwardedHost : x.hostHeader;
+  if (x.client !== x.peer && x.peer !== "") chain += `, ${x.peer}`;
+  const host = clientHost(x);
   if (chain !== "") headers.push("X-Forwarded-For", chain, "X-Real-IP", x.client);
   headers.push("X-Forwarded-Proto", x.scheme);
   if (host !== "") headers.push("X-Forwarded-Host", host);

@@ -1,4 +1,5 @@
 // Makes the head of the response that goes to the client out of the upstream's.
+import { addAnswerHeaders } from "./answer-headers.ts";
 import { addCors } from "./cors.ts";
 import type { Exchange } from "./exchange.ts";
 import { applyHeaderRules } from "./header-rules.ts";
@@ -18,6 +19,9 @@ export function rewriteResponse(x: Exchange, route: LiveRoute, headers: string[]
   if (stripPrefix !== null) restorePrefix(x, headers, stripPrefix);
   let result = headers;
   if (cors !== null) result = addCors(result, x, cors);
+  const { answerHeaders } = x.state;
+  if (answerHeaders !== null) result = addAnswerHeaders(result, x.scheme, answerHeaders);
+  // Last, because they are the operator's own words for this route.
   if (route.responseRules !== null) result = applyHeaderRules(result, route.responseRules);
   return result;
 }

@@ -2,12 +2,14 @@
 import type { Plan, HttpListenerPlan, RoutePlan, AuthWayPlan } from "../plan/model.ts";
 import { compileRoutes, type RouteTable } from "../plan/match.ts";
 import { buildTokenIndex, type TokenIndex } from "../identity/authenticate.ts";
+import type { AcmeChallenges } from "../certificates/acme-challenges.ts";
 import { GatewayError } from "../lib/errors.ts";
 import type { AddressSet } from "../lib/address.ts";
 import type { AccessLogWriter } from "../telemetry/access-log.ts";
 import type { Log } from "../telemetry/log.ts";
 import { NO_ROUTE, type HttpRouteStats, type Metrics } from "../telemetry/metrics.ts";
 import type { HttpUpstream } from "../upstreams/http-pool.ts";
+import { compileAnswerHeaders, type AnswerHeaders } from "./answer-headers.ts";
 import { compileHeaderRules, type CompiledRules } from "./header-rules.ts";
 
 /** A route with all that serving it needs. */
@@ -34,6 +36,10 @@ export type HttpState = {
   readonly routes: RouteTable<LiveRoute>;
   readonly tokens: TokenIndex;
   readonly trustedProxies: AddressSet;
+  /** Null: no listener has ACME, and the paths of its challenges are like others. */
+  readonly challenges: AcmeChallenges | null;
+  /** Null: nothing is added to answers. */
+  readonly answerHeaders: AnswerHeaders | null;
   readonly live: HttpLive;
   readonly drain: Drain;
   /** For requests that no route takes. */
@@ -50,6 +56,7 @@ export function createHttpLive(): HttpLive {
 /**
  * Compiles what the requests of a listener need from the plan.
  * @param args.upstreams live upstreams by the names of `Plan.upstreams`
+ * @param args.challenges null when no listener of the plan has ACME
  * @param args.drain false again for each new HttpListener, kept over its plans
  * @throws when a route names an upstream that is not there
  */
@@ -57,6 +64,7 @@ export function createHttpState(args: {
   plan: HttpListenerPlan;
   gateway: Pick<Plan, "routes" | "tokens" | "trustedProxies">;
   upstreams: ReadonlyMap<string, HttpUpstream>;
+  challenges: AcmeChallenges | null;
   metrics: Metrics;
   live: HttpLive;
   drain: Drain;
@@ -71,6 +79,8 @@ export function createHttpState(args: {
     routes: compileRoutes(routes.map((route) => ({ route, value: liveRoute(route) }))),
     tokens: buildTokenIndex(gateway.tokens),
     trustedProxies: gateway.trustedProxies,
+    challenges: args.challenges,
+    answerHeaders: compileAnswerHeaders(plan),
     live: args.live,
     drain: args.drain,
     noRoute: metrics.httpRoute(plan.name, NO_ROUTE),

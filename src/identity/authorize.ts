@@ -1,6 +1,7 @@
 // Whether a route lets a request in. Its Permit is the only thing that opens the way to an upstream.
 import type { AuthWayPlan } from "../plan/model.ts";
 import type { Authentication } from "./authenticate.ts";
+import { admittedIdentity, type ClientCertificate } from "./client-certificate.ts";
 import type { Identity } from "./identity.ts";
 
 const MADE_HERE = Symbol("permit");
@@ -8,31 +9,42 @@ const MADE_HERE = Symbol("permit");
 /** The proof that a request may go on. Nobody but `authorize` can make one. */
 export type Permit = { readonly [MADE_HERE]: true; /** Null: the route is open to everybody. */ readonly identity: Identity | null };
 
-/** Why a request may not go on. `scopes`: what would have let this identity in. */
+/** Why a request may not go on. `scopes`: what would have let this identity in. The certificate is the reason where no token would admit. */
 export type Denial =
-  { readonly denied: "no_credentials" | "invalid_credentials" } | { readonly denied: "insufficient_scope"; readonly scopes: readonly string[] };
+  | { readonly denied: "no_credentials" | "invalid_credentials" | "no_certificate" | "certificate_not_admitted" }
+  | { readonly denied: "insufficient_scope"; readonly scopes: readonly string[] };
 
 const OPEN: Permit = { [MADE_HERE]: true, identity: null };
 const NO_CREDENTIALS: Denial = { denied: "no_credentials" };
 const INVALID_CREDENTIALS: Denial = { denied: "invalid_credentials" };
+const NO_CERTIFICATE: Denial = { denied: "no_certificate" };
+const CERTIFICATE_NOT_ADMITTED: Denial = { denied: "certificate_not_admitted" };
 const permits = new WeakMap<Identity, Permit>();
 
 /**
- * Tries the ways in until one admits. `ways` null is `auth: none`; an empty list admits nobody. An identity whose name no way
- * takes is as good as no valid one: the answer does not tell that its token exists.
+ * Tries the ways in until one admits: a token that is not valid does not harm a certificate that is. `ways` null is `auth: none`; an
+ * empty list admits nobody. An identity whose name no way takes is as good as no valid one: the answer does not tell that its token exists.
+ * @param certificate of the connection, and valid now; null without one
  */
-export function authorize(ways: readonly AuthWayPlan[] | null, authentication: Authentication): Permit | Denial {
+export function authorize(ways: readonly AuthWayPlan[] | null, authentication: Authentication, certificate: ClientCertificate | null = null): Permit | Denial {
   if (ways === null) return OPEN;
-  if (authentication.kind === "none") return NO_CREDENTIALS;
-  if (authentication.kind === "invalid") return INVALID_CREDENTIALS;
-  const { identity } = authentication;
+  const identity = authentication.kind === "identity" ? authentication.identity : null;
   let lacking: readonly string[] | null = null;
+  let tokenAdmits = false;
   for (const way of ways) {
-    if (way.names !== null && !way.names.has(identity.name)) continue;
+    if (way.kind === "client_certificate") {
+      const admitted = certificate === null ? null : admittedIdentity(certificate, way);
+      if (admitted !== null) return permitFor(admitted);
+      continue;
+    }
+    tokenAdmits = true;
+    if (identity === null || (way.names !== null && !way.names.has(identity.name))) continue;
     if (hasAll(identity.scopes, way.scopes)) return permitFor(identity);
     lacking ??= way.scopes;
   }
-  return lacking === null ? INVALID_CREDENTIALS : { denied: "insufficient_scope", scopes: lacking };
+  if (lacking !== null) return { denied: "insufficient_scope", scopes: lacking };
+  if (!tokenAdmits && ways.length > 0) return certificate === null ? NO_CERTIFICATE : CERTIFICATE_NOT_ADMITTED;
+  return authentication.kind === "none" ? NO_CREDENTIALS : INVALID_CREDENTIALS;
 }
 
 function hasAll(granted: readonly string[], wanted: readonly string[]): boolean {

@@ -65,6 +65,11 @@ export function isLoopback(address: { readonly kind: "tcp"; readonly host: strin
   return host !== null && (host === "localhost" || (isIPv4(host) && host.startsWith("127.")) || (isIP(host) === 6 && LOOPBACK6.check(host, "ipv6")));
 }
 
+/** The same of the host name of a URL, which has IPv6 addresses in brackets. */
+export function isLoopbackHost(hostname: string): boolean {
+  return isLoopback({ kind: "tcp", host: hostname.replace(/^\[(.*)\]$/, "$1") });
+}
+
 const LOOPBACK6 = new BlockList();
 LOOPBACK6.addAddress("::1", "ipv6");
 

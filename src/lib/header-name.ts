@@ -35,6 +35,8 @@ export const HEADER = {
   pseudo: 25,
   date: 26,
   location: 27,
+  /** Tells in other words than X-Forwarded-Proto that the client used https. Frameworks heed one or the other of them. */
+  schemeWord: 28,
 } as const;
 
 export type HeaderKind = (typeof HEADER)[keyof typeof HEADER];
@@ -65,6 +67,12 @@ const KINDS: Record<string, HeaderKind> = {
   "x-forwarded-host": HEADER.forwardedHost,
   "x-forwarded-user": HEADER.identity,
   "x-forwarded-scopes": HEADER.identity,
+  "x-forwarded-user-source": HEADER.identity,
+  "x-forwarded-ssl": HEADER.schemeWord,
+  "x-forwarded-scheme": HEADER.schemeWord,
+  "x-forwarded-protocol": HEADER.schemeWord,
+  "x-url-scheme": HEADER.schemeWord,
+  "front-end-https": HEADER.schemeWord,
   "x-real-ip": HEADER.realIp,
   "x-request-id": HEADER.requestId,
   date: HEADER.date,

@@ -1,5 +1,6 @@
 // Applies a plan's listeners to the sockets: prepare (all that can fail) -> commit (assignments only) -> drain.
 import type { Socket } from "node:net";
+import type { AcmeChallenges } from "../certificates/acme-challenges.ts";
 import { GatewayError } from "../lib/errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -18,10 +19,13 @@ export class Listeners {
   #live = new Map<string, { readonly listener: LiveListener; readonly socket: BoundSocket }>();
   readonly #draining = new Set<Promise<void>>();
   readonly #metrics: Metrics;
+  readonly #challenges: AcmeChallenges;
   readonly #log: Log;
 
-  constructor(metrics: Metrics, log: Log) {
+  /** @param challenges answered on listeners that end TLS */
+  constructor(metrics: Metrics, challenges: AcmeChallenges, log: Log) {
     this.#metrics = metrics;
+    this.#challenges = challenges;
     this.#log = log;
   }
 
@@ -64,12 +68,13 @@ export class Listeners {
 
   #applied(present: LiveListener | undefined, update: ListenerUpdate): LiveListener {
     const stats = this.#metrics.connections(update.plan.name);
+    const tls = { stats: this.#metrics.tls(update.plan.name), challenges: this.#challenges };
     if (update.protocol === "http") {
-      if (present?.protocol !== "http") return new HttpListener(update, stats, this.#log);
+      if (present?.protocol !== "http") return new HttpListener(update, stats, tls, this.#log);
       present.apply(update);
       return present;
     }
-    if (present?.protocol !== "tcp") return new TcpListener(update, stats, this.#log);
+    if (present?.protocol !== "tcp") return new TcpListener(update, stats, tls, this.#log);
     present.apply(update);
     return present;
   }

@@ -4,6 +4,7 @@ import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Se
 import type { Socket } from "node:net";
 import type { ListenerTls } from "../certificates/select.ts";
 import { isAdmittedPeer } from "../http/client-address.ts";
+import { rememberHandshake } from "../http/connection.ts";
 import { handleExpect, handleRequest, handleUpgrade } from "../http/handle.ts";
 import { answerParserError } from "../http/rescue.ts";
 import type { HttpState } from "../http/state.ts";
@@ -15,7 +16,7 @@ import type { Log } from "../telemetry/log.ts";
 import type { ConnectionStats } from "../telemetry/metrics.ts";
 import { drained } from "./drain.ts";
 import { watchIdle } from "./http2-idle.ts";
-import { createTlsTerminator, type TlsTerminator } from "./tls.ts";
+import { createTlsTerminator, refusePlain, type TlsParts, type TlsTerminator } from "./tls.ts";
 
 // The header deadline of slow clients is looked at this often; Node's default of 30 s would triple a 10 s deadline.
 const CHECK_CONNECTIONS_MS = 1_000;
@@ -32,6 +33,7 @@ export type HttpUpdate = { readonly protocol: "http"; readonly plan: HttpListene
 export class HttpListener {
   readonly protocol = "http";
   readonly stats: ConnectionStats;
+  readonly #tls: TlsParts;
   readonly #log: Log;
   #update: HttpUpdate;
   #terminator: TlsTerminator | null = null;
@@ -42,9 +44,10 @@ export class HttpListener {
   #strangers = 0;
   readonly #sessions = new Set<ServerHttp2Session>();
 
-  constructor(update: HttpUpdate, stats: ConnectionStats, log: Log) {
+  constructor(update: HttpUpdate, stats: ConnectionStats, tls: TlsParts, log: Log) {
     this.#update = update;
     this.stats = stats;
+    this.#tls = tls;
     this.#log = log;
     this.#http1 = createHttpServer({
       insecureHTTPParser: false,
@@ -95,16 +98,31 @@ export class HttpListener {
     if (certificates === null) this.#terminator = null;
     else if (this.#terminator === null || this.#update.certificates !== certificates || this.plan.timeouts.handshakeMs !== plan.timeouts.handshakeMs) {
       this.#terminator = createTlsTerminator({
+        ...this.#tls,
+        listener: plan.name,
         certificates,
         alpnProtocols: ["h2", "http/1.1"],
         handshakeTimeoutMs: plan.timeouts.handshakeMs,
         onSecure: (socket) => {
+          rememberHandshake(socket, certificates.protocol);
           if (socket.alpnProtocol !== "h2") return void this.#http1.emit("connection", socket);
           this.#http2.once("session", (session) => watchIdle(session, socket, () => this.#update.plan.timeouts));
           this.#http2.emit("connection", socket);
         },
-        onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
+        onPlain: (socket, bytes) => {
+          // The mode of now: a reload may have changed it while nothing had come yet.
+          if (this.#update.plan.tls.mode === "application") return refusePlain(socket, bytes);
+          this.#http1.emit("connection", socket);
+          socket.resume();
+          return null;
+        },
+        log: this.#log,
       });
+    }
+    // A certificate that was shown under other rules counts no more: who waits for the next request should come again before it.
+    if (certificates !== null && this.#update.certificates !== null && this.#update.certificates.protocol.key !== certificates.protocol.key) {
+      for (const session of this.#sessions) session.close();
+      this.#http1.closeIdleConnections();
     }
     this.#update = update;
     // Read at each new connection, by the parsers and the check of slow clients, so they may be assigned at any time.

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Server } from "node:net";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { ListenError, SocketPool } from "./pool.ts";
 
 async function listenOn(port: number, host: string): Promise<Server> {
@@ -56,4 +57,21 @@ test("a port moves between names of the same address", async () => {
   const pool = new SocketPool();
   for (const host of ["127.0.0.1", "localhost", "127.0.0.1"]) (await pool.prepare([{ name: "web", address: { kind: "tcp", host, port } }])).commit();
   pool.close();
+});
+
+test("connections that come before anybody serves wait for it, but for those that were reset meanwhile", async () => {
+  const pool = new SocketPool();
+  (await pool.prepare([{ name: "web", address: { kind: "tcp", host: "127.0.0.1", port: 0 } }])).commit();
+  const socket = pool.get("web@127.0.0.1:0");
+  const port = Number(socket?.boundAddress.split(":")[1]);
+  const [gone, here] = [connect(port, "127.0.0.1"), connect(port, "127.0.0.1")];
+  await Promise.all([once(gone, "connect"), once(here, "connect")]);
+  gone.resetAndDestroy();
+  // The system has told of the reset already; the event loop looks at each turn.
+  for (let turn = 0; turn < 5; turn += 1) await setImmediate();
+  const served: (number | undefined)[] = [];
+  socket?.serve((accepted) => served.push(accepted.remotePort));
+  assert.deepEqual(served, [here.localPort]);
+  pool.close();
+  here.destroy();
 });

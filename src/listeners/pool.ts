@@ -1,14 +1,16 @@
 // Listening sockets by address: they outlive configurations, so that a reload never closes a port that stays in use.
 import { createServer, type Server, type Socket } from "node:net";
 import { collide, formatAddress } from "../lib/address.ts";
-import { describeSystemError, GatewayError } from "../lib/errors.ts";
+import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { listen } from "../lib/listen.ts";
 import type { ListenAddress } from "../plan/model.ts";
 
 /** A port or path cannot be had. */
 export class ListenError extends GatewayError {
   constructor(name: string, address: ListenAddress, cause: unknown) {
-    super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for listener '${name}': ${describeSystemError(cause)}`, { cause });
+    const isReserved = systemErrorCode(cause) === "EACCES" && address.kind === "tcp" && address.port < 1024;
+    const advice = isReserved ? "; ports below 1024 need root, or 'sysctl net.ipv4.ip_unprivileged_port_start=80'" : "";
+    super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for listener '${name}': ${describeSystemError(cause)}${advice}`, { cause });
   }
 }
 
@@ -31,7 +33,8 @@ export class BoundSocket {
   /** Sends present and future connections to `onConnection`. */
   serve(onConnection: (socket: Socket) => void): void {
     this.#onConnection = onConnection;
-    for (const socket of this.#waiting.splice(0)) onConnection(socket);
+    // One that is gone already would be counted for ever: its end was told before.
+    for (const socket of this.#waiting.splice(0)) if (!socket.destroyed) onConnection(socket);
   }
 
   /** The address that the system gave, which tells the port where 0 was asked for. */

@@ -1,13 +1,14 @@
 // A TCP listener: takes accepted sockets, through TLS where it is asked for, to tcp/handle.ts.
 import type { Socket } from "node:net";
 import type { ListenerTls } from "../certificates/select.ts";
+import { splitCertificates } from "../lib/pem.ts";
 import type { TcpListenerPlan } from "../plan/model.ts";
 import type { TcpState } from "../tcp/connection.ts";
 import { clientAddress, handleConnection, isAllowed, rateRefusal, refusal, refuse } from "../tcp/handle.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ConnectionStats } from "../telemetry/metrics.ts";
 import { drained } from "./drain.ts";
-import { createTlsTerminator, type TlsTerminator } from "./tls.ts";
+import { createTlsTerminator, type TlsParts, type TlsTerminator } from "./tls.ts";
 
 /** What a plan gives a TCP listener; all of it is prepared, so that applying it cannot fail. */
 export type TcpUpdate = { readonly protocol: "tcp"; readonly plan: TcpListenerPlan; readonly state: TcpState; readonly certificates: ListenerTls | null };
@@ -15,6 +16,7 @@ export type TcpUpdate = { readonly protocol: "tcp"; readonly plan: TcpListenerPl
 export class TcpListener {
   readonly protocol = "tcp";
   readonly stats: ConnectionStats;
+  readonly #tls: TlsParts;
   readonly #log: Log;
   #update: TcpUpdate;
   #terminator: TlsTerminator | null = null;
@@ -22,9 +24,10 @@ export class TcpListener {
   #open = 0;
   readonly #sockets = new Map<string, Set<Socket>>();
 
-  constructor(update: TcpUpdate, stats: ConnectionStats, log: Log) {
+  constructor(update: TcpUpdate, stats: ConnectionStats, tls: TlsParts, log: Log) {
     this.#update = update;
     this.stats = stats;
+    this.#tls = tls;
     this.#log = log;
     this.apply(update);
   }
@@ -42,22 +45,34 @@ export class TcpListener {
     return this.#update.state.live.connections.size;
   }
 
-  /** Takes a new plan. Open connections go on, but for those that the new plan does not admit any more. */
+  /** Takes a new plan. Open connections go on, but for those that it may not admit any more: by their address, or by a certificate that they would need. */
   apply(update: TcpUpdate): void {
     const { plan, certificates } = update;
     if (certificates === null) this.#terminator = null;
     else if (this.#terminator === null || this.#update.certificates !== certificates || this.plan.timeouts.expectMs !== plan.timeouts.expectMs) {
       this.#terminator = createTlsTerminator({
+        ...this.#tls,
+        listener: plan.name,
         certificates,
         alpnProtocols: [],
         handshakeTimeoutMs: plan.timeouts.expectMs,
-        onSecure: (socket) => handleConnection(this.#update.state, socket, true),
-        onFailed: (client, error) => this.#log.debug({ listener: plan.name, client, err: error }, "TLS handshake failed"),
+        onSecure: (socket) => {
+          const rules = this.#update.certificates?.protocol ?? certificates.protocol;
+          // Its handshake began before a reload: what it showed then, or did not, proves nothing under the rules of now.
+          if (rules.clientAuth !== null && rules.key !== certificates.protocol.key) return refuse(this.#update.state, socket, "denied");
+          handleConnection(this.#update.state, socket, true);
+        },
+        onPlain: (socket) => {
+          socket.destroy();
+          return "other";
+        },
+        log: this.#log,
       });
     }
+    const isUnproven = asksForMore(this.#update.certificates, certificates);
     this.#update = update;
     for (const connection of update.state.live.connections) {
-      if (!isAllowed(plan, connection.client)) connection.close("denied");
+      if (isUnproven || !isAllowed(plan, connection.client)) connection.close("denied");
     }
   }
 
@@ -96,4 +111,13 @@ export class TcpListener {
     for (const connection of connections) connection.close("drained");
     for (const sockets of this.#sockets.values()) for (const socket of sockets) socket.destroy();
   }
+}
+
+/** Whether clients who got in under the rules of before may lack what is required now: a certificate at all, or one whose CA is still there. */
+function asksForMore(before: ListenerTls | null, now: ListenerTls | null): boolean {
+  const wanted = now?.protocol.clientAuth;
+  if (wanted?.mode !== "require") return false;
+  const had = before?.protocol.clientAuth;
+  if (had?.mode !== "require") return true;
+  return !new Set(splitCertificates(had.ca)).isSubsetOf(new Set(splitCertificates(wanted.ca)));
 }

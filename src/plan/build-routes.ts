@@ -1,5 +1,6 @@
 // Routes of the plan, in the order in which they are tried.
-import type { Config, Cors, Route } from "../config/types.ts";
+import type { AuthWay, Config, Cors, Route } from "../config/types.ts";
+import { parseAltName } from "../lib/subject-names.ts";
 import type { UpstreamPlans } from "./build-upstreams.ts";
 import type { AuthWayPlan, CorsPlan, HeaderRules, PathMatch, RoutePlan } from "./model.ts";
 import { durationMs } from "./units.ts";
@@ -62,8 +63,15 @@ function comparePaths(a: PathMatch, b: PathMatch): number {
   return "path" in a && "path" in b ? b.path.length - a.path.length : 0;
 }
 
-function authWay(way: { readonly token: { readonly names?: string[]; readonly scopes: string[] } }): AuthWayPlan {
-  return { kind: "token", names: way.token.names === undefined ? null : new Set(way.token.names), scopes: way.token.scopes };
+function authWay({ token, client_certificate }: AuthWay): AuthWayPlan {
+  if (token !== undefined) return { kind: "token", names: setOf(token.names), scopes: token.scopes };
+  // In the form in which those of certificates come.
+  const sans = client_certificate?.sans?.map((name) => parseAltName(name)?.value ?? name);
+  return { kind: "client_certificate", subjects: setOf(client_certificate?.subjects), sans: setOf(sans) };
+}
+
+function setOf(texts: readonly string[] | undefined): ReadonlySet<string> | null {
+  return texts === undefined ? null : new Set(texts);
 }
 
 function headerRules(set: Readonly<Record<string, string>>, remove: readonly string[]): HeaderRules {

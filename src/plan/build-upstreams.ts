@@ -4,7 +4,7 @@ import type { Config, TcpListener, Upstream, UpstreamEntry } from "../config/typ
 import { parseDialAddress } from "../lib/address.ts";
 import { parseMaintenance } from "../lib/maintenance.ts";
 import { parseTarget } from "../lib/target.ts";
-import type { HealthPlan, TargetPlan, TargetScheme, UpstreamPlan } from "./model.ts";
+import type { HealthPlan, TargetPlan, TargetScheme, UpstreamPlan, UpstreamTlsPlan } from "./model.ts";
 import { durationMs } from "./units.ts";
 
 type Kind = "http" | "tcp";
@@ -16,6 +16,8 @@ const PLAIN = {
   ejection: { failures: 3, durationMs: 10_000 },
   timeouts: { connectMs: 5_000, responseHeadersMs: 300_000, readMs: 0, writeMs: 60_000, idleMs: 0, keepAliveMs: 4_000 },
 };
+
+const PLAIN_TLS: UpstreamTlsPlan = { ca: null, serverName: null, certificate: null, verify: true };
 
 const TCP_HEALTH = { interval: "30s", timeout: "5s", failures: 2 };
 
@@ -68,7 +70,7 @@ export class UpstreamPlans {
     const entry = Object.hasOwn(this.#entries, text) ? this.#entries[text] : undefined;
     if (typeof entry === "object") return this.#entryDraft(entry, kind);
     const targets = [targetPlan(entry ?? text, kind)];
-    return { scheme: schemeOf(targets), targets, ca: null, authorization: null, health: null, ...PLAIN };
+    return { scheme: schemeOf(targets), targets, tls: PLAIN_TLS, authorization: null, health: null, ...PLAIN };
   }
 
   #entryDraft(entry: Upstream, kind: Kind): Draft {
@@ -77,7 +79,12 @@ export class UpstreamPlans {
     return {
       scheme: schemeOf(targets),
       targets,
-      ca: entry.ca_file === undefined ? null : (this.#files.get(entry.ca_file) ?? null),
+      tls: {
+        ca: this.#text(entry.ca_file),
+        serverName: entry.server_name?.toLowerCase() ?? null,
+        certificate: entry.cert_file === undefined ? null : { cert: this.#text(entry.cert_file) ?? "", key: this.#text(entry.key_file) ?? "" },
+        verify: !entry.insecure_skip_verify,
+      },
       authorization: entry.authorization ?? null,
       maxConnections: entry.max_connections,
       health:
@@ -94,6 +101,10 @@ export class UpstreamPlans {
         keepAliveMs: durationMs(timeouts.keep_alive),
       },
     };
+  }
+
+  #text(file: string | undefined): string | null {
+    return file === undefined ? null : (this.#files.get(file) ?? null);
   }
 
   #tcpDraft(listener: TcpListener): Draft {

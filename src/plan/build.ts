@@ -1,11 +1,10 @@
 // Config -> Plan: pure and synchronous. The configuration was checked before, so that nothing here can fail.
-import { X509Certificate } from "node:crypto";
-import type { AccessLog, Config, HttpListener, TcpListener, Tls } from "../config/types.ts";
+import type { AccessLog, Config, HttpListener, TcpListener } from "../config/types.ts";
 import { AddressSet, parseListenAddress } from "../lib/address.ts";
-import { certificateNames, splitCertificates } from "../lib/pem.ts";
 import { buildRoutes } from "./build-routes.ts";
+import { TlsPlans } from "./build-tls.ts";
 import { UpstreamPlans } from "./build-upstreams.ts";
-import type { AccessLogPlan, CertificatePair, ListenAddress, ListenerPlan, Plan, TlsPlan } from "./model.ts";
+import type { AccessLogPlan, AlertsPlan, ListenAddress, ListenerPlan, Plan } from "./model.ts";
 import { durationMs, sizeBytes } from "./units.ts";
 
 /**
@@ -16,13 +15,13 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
   const upstreams = new UpstreamPlans(config, files);
   const routes = buildRoutes(config, upstreams);
   const tcpUpstreams = upstreams.addTcp(config.listeners);
-  const certificates = new Map<string, CertificatePair>();
+  const tls = new TlsPlans(config, files);
   const listeners = new Map<string, ListenerPlan>();
   for (const [name, listener] of Object.entries(config.listeners)) {
     const shared = {
       name,
       listen: listenAddress(listener.listen),
-      tls: buildTls(listener.tls ?? (listener.protocol === "http" ? config.tls : undefined), files, certificates),
+      tls: tls.plan(name, listener),
       allow: listener.allow === undefined ? null : new AddressSet(listener.allow),
       deny: listener.deny === undefined || listener.deny.length === 0 ? null : new AddressSet(listener.deny),
       maxConnections: listener.max_connections,
@@ -30,7 +29,9 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
     };
     listeners.set(
       name,
-      listener.protocol === "http" ? { ...shared, ...buildHttp(listener) } : { ...shared, ...buildTcp(listener, tcpUpstreams.get(name) ?? "") },
+      listener.protocol === "http"
+        ? { ...shared, ...buildHttp(listener), ...tls.httpPlan(listener) }
+        : { ...shared, ...buildTcp(listener, tcpUpstreams.get(name) ?? "") },
     );
   }
   return {
@@ -39,11 +40,16 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
     admin: listenAddress(config.admin.listen),
     drainTimeoutMs: durationMs(config.drain_timeout),
     trustedProxies: new AddressSet(config.trusted_proxies),
+    alerts: buildAlerts(config),
     tokens: config.auth.tokens.map((token) => ({ name: token.name, sha256: Buffer.from(token.sha256 ?? "", "hex"), scopes: token.scopes })),
     upstreams: upstreams.all,
     listeners,
     routes,
   };
+}
+
+function buildAlerts({ alerts }: Config): AlertsPlan | null {
+  return alerts === undefined ? null : { webhook: { url: alerts.webhook.url ?? "", secret: alerts.webhook.secret ?? null } };
 }
 
 function buildHttp(listener: HttpListener) {
@@ -73,26 +79,6 @@ function buildTcp(listener: TcpListener, upstream: string) {
     keepAliveMs: durationMs(listener.keep_alive),
     timeouts: { connectMs: durationMs(connect), idleMs: durationMs(idle), expectMs: durationMs(expect) },
   };
-}
-
-function buildTls(tls: Tls | undefined, files: ReadonlyMap<string, string>, known: Map<string, CertificatePair>): TlsPlan {
-  if (tls === undefined || tls.mode === "disabled") return { mode: "disabled" };
-  const { cert_file, key_file } = tls;
-  const first = cert_file === undefined || key_file === undefined ? [] : [{ cert_file, key_file }];
-  const certificates = [...first, ...(tls.certificates ?? [])].map((pair) => certificatePair(pair.cert_file, pair.key_file, files, known));
-  return { mode: "application", certificates, internal: tls.internal };
-}
-
-/** A pair is decoded once, however many listeners use it. */
-function certificatePair(certFile: string, keyFile: string, files: ReadonlyMap<string, string>, known: Map<string, CertificatePair>): CertificatePair {
-  const id = `${certFile}\0${keyFile}`;
-  let pair = known.get(id);
-  if (pair === undefined) {
-    const cert = files.get(certFile) ?? "";
-    pair = { certFile, cert, key: files.get(keyFile) ?? "", names: certificateNames(new X509Certificate(splitCertificates(cert)[0] ?? "")) };
-    known.set(id, pair);
-  }
-  return pair;
 }
 
 function buildAccessLog(log: AccessLog): AccessLogPlan {

@@ -21,8 +21,61 @@ export type CertificatePair = {
   readonly names: readonly string[];
 };
 
-export type TlsPlan =
-  { readonly mode: "disabled" } | { readonly mode: "application"; readonly certificates: readonly CertificatePair[]; readonly internal: boolean };
+/** What is spoken, and what clients must show. Listeners with equal keys may share what is made of it. */
+export type TlsProtocolPlan = {
+  readonly minVersion: "TLSv1.2" | "TLSv1.3";
+  /** OpenSSL's list, TLS 1.3 names in it; null = the gateway's default. */
+  readonly ciphers: string | null;
+  /** `ca`: PEM of the CAs that sign client certificates. Null: clients are not asked. */
+  readonly clientAuth: { readonly mode: "request" | "require"; readonly ca: string } | null;
+  /** Hash of the above. */
+  readonly key: string;
+};
+
+/** TLS ends here: on every connection (application), or on those that begin with a ClientHello (auto). */
+export type TlsTermination = {
+  readonly mode: "application" | "auto";
+  /** The first one is also for clients without a known server name. */
+  readonly certificates: readonly CertificatePair[];
+  readonly acme: AcmePlan | null;
+  readonly internal: boolean;
+  readonly protocol: TlsProtocolPlan;
+};
+
+export type TlsPlan = { readonly mode: "disabled" | "behind_proxy" } | TlsTermination;
+
+/** An account at a CA. `key` is a hash of the CA and of whom it knows by external binding: what was issued is kept by it, whatever else changes. */
+export type AcmeAccountPlan = {
+  readonly key: string;
+  readonly directoryUrl: string;
+  readonly email: string | null;
+  /** PEM; null = the system's CAs. */
+  readonly ca: string | null;
+  /** `hmacKey` in base64url. */
+  readonly eab: { readonly kid: string; readonly hmacKey: string } | null;
+};
+
+export type AcmeChallengeType = "http-01" | "tls-alpn-01" | "dns-01";
+
+type DnsBase = {
+  /** `address` or `address:port`; null = the system's. */
+  readonly resolvers: readonly string[] | null;
+  readonly propagationTimeoutMs: number;
+};
+export type DnsPlan =
+  | (DnsBase & { readonly provider: "cloudflare"; readonly apiToken: string; readonly apiUrl: string })
+  | (DnsBase & { readonly provider: "exec"; readonly command: readonly string[]; readonly timeoutMs: number });
+
+/** Certificates that a CA is asked for, and how. */
+export type AcmePlan = {
+  readonly account: AcmeAccountPlan;
+  /** Those that can work, the best one first; the next one is tried when one fails. Never empty. */
+  readonly challenges: readonly AcmeChallengeType[];
+  /** Null without dns-01. */
+  readonly dns: DnsPlan | null;
+  /** The names of each certificate, lower case, sorted as in the file; a wildcard as `*.example.com`. */
+  readonly certificates: readonly (readonly string[])[];
+};
 
 export type TargetScheme = "http" | "https" | "h2c" | "tcp";
 
@@ -54,6 +107,17 @@ export type UpstreamTimeouts = {
   readonly keepAliveMs: number;
 };
 
+export type UpstreamTlsPlan = {
+  /** PEM of ca_file, or null for the system's CAs. */
+  readonly ca: string | null;
+  /** Null: the host of the target. */
+  readonly serverName: string | null;
+  /** The client certificate, both PEM. */
+  readonly certificate: { readonly cert: string; readonly key: string } | null;
+  /** False: any certificate of a target is taken. */
+  readonly verify: boolean;
+};
+
 export type UpstreamPlan = {
   /** Name in the file, or the URL written on the route or listener. */
   readonly name: string;
@@ -61,8 +125,8 @@ export type UpstreamPlan = {
   readonly key: string;
   readonly scheme: TargetScheme;
   readonly targets: readonly TargetPlan[];
-  /** PEM of ca_file, or null for the system's CAs. */
-  readonly ca: string | null;
+  /** Of https targets. */
+  readonly tls: UpstreamTlsPlan;
   readonly authorization: string | null;
   /** Most HTTP/1.1 connections to each target; 0 = no limit. */
   readonly maxConnections: number;
@@ -73,8 +137,13 @@ export type UpstreamPlan = {
 
 export type TokenPlan = { readonly name: string; readonly sha256: Buffer; readonly scopes: readonly string[] };
 
-/** One way in: a token by name (null = any) that grants all of `scopes`. */
-export type AuthWayPlan = { readonly kind: "token"; readonly names: ReadonlySet<string> | null; readonly scopes: readonly string[] };
+/**
+ * One way in. A token by name (null = any) that grants all of `scopes`; or a client certificate, any of them when both sets are null,
+ * otherwise one whose common name, distinguished name (RFC 2253) or subject alternative name is in one of them.
+ */
+export type AuthWayPlan =
+  | { readonly kind: "token"; readonly names: ReadonlySet<string> | null; readonly scopes: readonly string[] }
+  | { readonly kind: "client_certificate"; readonly subjects: ReadonlySet<string> | null; readonly sans: ReadonlySet<string> | null };
 
 export type HeaderRules = {
   /** Pairs name, value; names as written. */
@@ -136,6 +205,13 @@ type ListenerBase = {
 export type HttpListenerPlan = ListenerBase & {
   readonly protocol: "http";
   readonly maxHeaderBytes: number;
+  /** Requests whose client did not use https are redirected: asked for by `redirect_to_https`, and always in mode auto. */
+  readonly redirectToHttps: boolean;
+  /** Port of https for clients that came to a port other than 80, whose Host header says so; in mode auto only for those behind proxies. */
+  readonly httpsPort: number;
+  /** Value of Strict-Transport-Security; null = not sent. */
+  readonly hsts: string | null;
+  readonly securityHeaders: boolean;
   readonly timeouts: { readonly handshakeMs: number; readonly headersMs: number; readonly readMs: number; readonly writeMs: number; readonly idleMs: number };
 };
 
@@ -154,12 +230,17 @@ export type ListenerPlan = HttpListenerPlan | TcpListenerPlan;
 
 export type LogPlan = { readonly level: "trace" | "debug" | "info" | "warn" | "error"; readonly format: "auto" | "json" | "pretty" };
 
+/** `secret` null: not signed. */
+export type AlertsPlan = { readonly webhook: { readonly url: string; readonly secret: string | null } };
+
 export type Plan = {
   readonly log: LogPlan;
   readonly stateDir: string;
   readonly admin: ListenAddress;
   readonly drainTimeoutMs: number;
   readonly trustedProxies: AddressSet;
+  /** Null: alerts are only logged. */
+  readonly alerts: AlertsPlan | null;
   readonly tokens: readonly TokenPlan[];
   readonly upstreams: ReadonlyMap<string, UpstreamPlan>;
   readonly listeners: ReadonlyMap<string, ListenerPlan>;

@@ -1,5 +1,7 @@
 // One client connection of a TCP listener from its admission to its line in the access log.
 import type { Socket } from "node:net";
+import { clientCertificateOf } from "../identity/client-certificate.ts";
+import type { Identity } from "../identity/identity.ts";
 import { systemErrorCode } from "../lib/errors.ts";
 import type { TcpListenerPlan } from "../plan/model.ts";
 import type { AccessLogWriter } from "../telemetry/access-log.ts";
@@ -48,6 +50,8 @@ export class TcpConnection {
   /** Plain address of the client; empty on a unix socket. */
   readonly client: string;
   readonly clientPort: number;
+  /** Of the client's certificate; null without one. */
+  readonly identity: Identity | null;
   /** Milliseconds since the epoch. */
   readonly startedAt = Date.now();
   /** Bytes of the client for the upstream, and back. */
@@ -71,6 +75,7 @@ export class TcpConnection {
     this.socket = socket;
     this.client = client;
     this.clientPort = socket.remotePort ?? 0;
+    this.identity = clientCertificateOf(socket)?.identity ?? null;
     socket.on("error", (error) => this.#fail("client", error));
     socket.on("close", () => {
       this.#stop();
@@ -181,7 +186,7 @@ export class TcpConnection {
       listener: this.state.plan.name,
       client: this.client,
       client_port: this.clientPort,
-      identity: null,
+      identity: this.identity === null ? null : `${this.identity.source}:${this.identity.name}`,
       client_id: this.ibClientId,
       start: new Date(this.startedAt).toISOString(),
       duration_ms: Math.round(durationMs),

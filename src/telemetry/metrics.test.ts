@@ -110,10 +110,68 @@ test("reloads, the age of the configuration and the health of targets are told",
   assert.equal(samples.get('sidegate_upstream_target_active{upstream="bus",target="http://127.0.0.1:1"}'), "2");
 });
 
+test("handshakes are counted by what was agreed, failures by reason, and both vanish with their listener", async () => {
+  using metrics = disposable(new Metrics());
+  const tls = metrics.value.tls("web");
+  assert.equal(metrics.value.tls("web"), tls);
+  tls.handshake("TLSv1.3", "TLS_AES_128_GCM_SHA256", false);
+  tls.handshake("TLSv1.3", "TLS_AES_128_GCM_SHA256", false);
+  tls.handshake("TLSv1.3", "TLS_AES_128_GCM_SHA256", true);
+  tls.failed("no_certificate");
+  metrics.value.tls("live").failed("timeout");
+  const samples = await scrape(metrics.value);
+  const labels = 'listener="web",version="TLSv1.3",cipher="TLS_AES_128_GCM_SHA256"';
+  assert.equal(samples.get(`sidegate_tls_handshakes_total{${labels},resumed="false"}`), "2");
+  assert.equal(samples.get(`sidegate_tls_handshakes_total{${labels},resumed="true"}`), "1");
+  assert.equal(samples.get('sidegate_tls_handshake_failures_total{listener="web",reason="no_certificate"}'), "1");
+  assert.equal(samples.get('sidegate_tls_handshake_failures_total{listener="live",reason="timeout"}'), "1");
+  metrics.value.retain(new Set(["live"]), new Set());
+  const after = await metrics.value.text();
+  assert.doesNotMatch(after, /listener="web"/);
+  assert.match(after, /listener="live",reason="timeout"/);
+});
+
+test("what a client could make up of a handshake costs memory only so often", async () => {
+  using metrics = disposable(new Metrics());
+  const tls = metrics.value.tls("web");
+  for (let i = 0; i < 1_000; i += 1) tls.handshake("TLSv1.3", `cipher ${i}`, false);
+  for (let i = 0; i < 1_000; i += 1) tls.failed(`reason ${i}`);
+  const samples = await scrape(metrics.value);
+  assert.equal(samples.get('sidegate_tls_handshakes_total{listener="web",version="other",cipher="other",resumed="other"}'), "936");
+  assert.equal(samples.get('sidegate_tls_handshake_failures_total{listener="web",reason="other"}'), "936");
+});
+
+test("the ends of certificates, renewals and alerts are told; of two certificates with one name the first to end", async () => {
+  const now = 1_000_000;
+  const certificates = [
+    { source: "acme", name: "a.example", notAfter: new Date(now + 90_000) },
+    { source: "acme", name: "a.example", notAfter: new Date(now + 60_000) },
+    { source: "acme", name: "a.example", notAfter: new Date(now + 70_000) },
+    { source: "file", name: "a.example", notAfter: new Date(now - 5_500) },
+    { source: "acme", name: "new.example", notAfter: null },
+  ];
+  using metrics = disposable(new Metrics({ certificates: () => certificates }, () => now));
+  const { value } = metrics;
+  value.certificates.renewal(true);
+  value.certificates.renewal(true);
+  value.certificates.renewal(false);
+  value.certificates.alert("dropped");
+  const samples = await scrape(value);
+  assert.equal(samples.get('sidegate_certificate_expiry_seconds{source="acme",name="a.example"}'), "60");
+  assert.equal(samples.get('sidegate_certificate_expiry_seconds{source="file",name="a.example"}'), "-5.5");
+  assert.ok(![...samples.keys()].some((key) => key.includes("new.example")));
+  assert.equal(samples.get('sidegate_certificate_renewals_total{result="success"}'), "2");
+  assert.equal(samples.get('sidegate_certificate_renewals_total{result="failure"}'), "1");
+  assert.equal(samples.get('sidegate_alerts_total{result="dropped"}'), "1");
+  assert.equal(samples.get('sidegate_alerts_total{result="delivered"}'), "0");
+  assert.equal(samples.get('sidegate_alerts_total{result="failed"}'), "0");
+});
+
 test("every family has its type once and before its samples", async () => {
   using metrics = disposable(new Metrics());
   metrics.value.httpRoute("web", "mcp").observe(200, 1, 0, 0);
   metrics.value.tcpListener("live");
+  metrics.value.tls("live").failed("timeout");
   const seen = new Set<string>();
   let family = "";
   for (const line of (await metrics.value.text()).trimEnd().split("\n")) {

@@ -1,7 +1,9 @@
 // The metrics: objects of plain numbers that the data path looks up once and counts in without allocating, written out when Prometheus asks.
+import { CertificateMetrics, writeTls, type CertificateSample } from "./certificate-metrics.ts";
 import { Exposition } from "./exposition.ts";
 import { Histogram, HTTP_BUCKETS, TCP_BUCKETS } from "./histogram.ts";
 import { openProcessStats } from "./process-stats.ts";
+import { TlsStats } from "./tls-stats.ts";
 
 /** The route label of requests that no route matched. No route can have this name. */
 export const NO_ROUTE = "-";
@@ -69,6 +71,7 @@ export type TargetSample = {
 export type MetricsSources = {
   readonly version: string;
   readonly targets: () => Iterable<TargetSample>;
+  readonly certificates: () => Iterable<CertificateSample>;
   readonly accessLogDropped: () => number;
 };
 
@@ -81,6 +84,8 @@ export class Metrics {
   readonly #routes = new Map<string, Series<HttpRouteStats>>();
   readonly #tcp = new Map<string, Series<TcpListenerStats>>();
   readonly #connections = new Map<string, Series<ConnectionStats>>();
+  readonly #tls = new Map<string, Series<TlsStats>>();
+  readonly certificates = new CertificateMetrics();
   #reloads = 0;
   #failedReloads = 0;
   #lastReloadOk = true;
@@ -88,7 +93,7 @@ export class Metrics {
   readonly #now: () => number;
 
   constructor(sources: Partial<MetricsSources> = {}, now: () => number = Date.now) {
-    this.#sources = { version: "", targets: () => [], accessLogDropped: () => 0, ...sources };
+    this.#sources = { version: "", targets: () => [], certificates: () => [], accessLogDropped: () => 0, ...sources };
     this.#now = now;
     this.#loadedAtMs = now();
   }
@@ -104,6 +109,11 @@ export class Metrics {
 
   connections(listener: string): ConnectionStats {
     return getOrCreate(this.#connections, listener, "", () => new ConnectionStats());
+  }
+
+  /** The handshakes of a listener whose TLS ends here. */
+  tls(listener: string): TlsStats {
+    return getOrCreate(this.#tls, listener, "", () => new TlsStats());
   }
 
   /** A reload ended; one that changed nothing is not told. */
@@ -125,6 +135,7 @@ export class Metrics {
     retire(this.#routes, ({ listener, route }) => !listeners.has(listener) || !(route === NO_ROUTE || routes.has(route)));
     retire(this.#tcp, ({ listener }) => !listeners.has(listener));
     retire(this.#connections, ({ listener }) => !listeners.has(listener));
+    retire(this.#tls, ({ listener }) => !listeners.has(listener));
   }
 
   /** Everything in the Prometheus text format. */
@@ -135,6 +146,8 @@ export class Metrics {
     this.#writeConnections(out);
     this.#writeHttp(out);
     this.#writeTcp(out);
+    writeTls(out, live(this.#tls));
+    this.certificates.write(out, this.#sources.certificates(), this.#now());
     this.#writeTargets(out);
     this.#writeConfig(out);
     out.single("sidegate_access_log_dropped_total", "counter", "Access log lines lost because they could not be written.", this.#sources.accessLogDropped());

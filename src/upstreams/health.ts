@@ -43,7 +43,7 @@ async function watch(upstream: Upstream, target: Target, health: HealthPlan, log
 /** Null when the check succeeded, otherwise why it did not. */
 async function outcome(upstream: Upstream, target: Target, health: HealthPlan, signal: AbortSignal): Promise<string | null> {
   try {
-    if (health.kind === "http") await probeHttp(upstream.plan, target.plan, health, signal);
+    if (health.kind === "http") await probeHttp(upstream, target.plan, health, signal);
     else if (health.kind === "tcp") await probeTcp(target.plan.address, health.timeoutMs, signal);
     else await probeIb(target.plan.address, health, signal);
     return null;

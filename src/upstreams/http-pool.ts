@@ -1,13 +1,12 @@
 // Connections to the targets of an HTTP upstream, kept alive and shared by all requests to it.
 import type { Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import type { TLSSocket } from "node:tls";
 import { formatAddress } from "../lib/address.ts";
-import { formatDuration, timerMs } from "../lib/duration.ts";
-import { describeSystemError } from "../lib/errors.ts";
 import { dial, DialError } from "./dial.ts";
 import { dialFailure, HttpCallError, type HttpCallHandler, type HttpRequest } from "./http-call.ts";
 import { Http1Connection, type ConnectionOwner } from "./http1-connection.ts";
 import { Http2Sessions } from "./http2-call.ts";
+import { startTls, targetTls, type TargetTls } from "./tls.ts";
 import type { Target, Upstream } from "./upstream.ts";
 
 const SWEEP_MS = 1_000;
@@ -37,11 +36,13 @@ class Http1Pool implements TargetPool, ConnectionOwner {
   readonly #dialing = new Set<() => void>();
   #sweep: NodeJS.Timeout | null = null;
   #destroyed = false;
+  readonly #tls: TargetTls;
   #tlsSession: Buffer | undefined;
 
   constructor(upstream: Upstream, target: Target) {
     this.#upstream = upstream;
     this.#target = target;
+    this.#tls = targetTls(upstream.plan, target.plan, upstream.secureContext);
   }
 
   dispatch(request: HttpRequest, handler: HttpCallHandler): void {
@@ -152,47 +153,15 @@ class Http1Pool implements TargetPool, ConnectionOwner {
   }
 
   #startTls(socket: Socket, timeoutMs: number, where: string, connected: (socket: TLSSocket) => void, failed: (error: HttpCallError) => void): () => void {
-    const { address } = this.#target.plan;
-    const host = address.kind === "tcp" ? address.host : "localhost";
-    const { ca } = this.#upstream.plan;
-    const secure = connectTls({
-      socket,
-      host,
-      // RFC 6066, 3: an address is not a server name.
-      ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
-      ...(ca === null ? {} : { ca }),
-      ...(this.#tlsSession === undefined ? {} : { session: this.#tlsSession }),
-      ALPNProtocols: ["http/1.1"],
-      minVersion: "TLSv1.2",
+    const { connectMs } = this.#upstream.plan.timeouts;
+    const onSession = (session: Buffer): void => void (this.#tlsSession = session);
+    return startTls(socket, { tls: this.#tls, session: this.#tlsSession, onSession, timeoutMs, connectMs }, (result) => {
+      if ("words" in result) {
+        const { words, timedOut, cause } = result;
+        return failed(new HttpCallError(timedOut ? "ERR_UPSTREAM_TIMEOUT" : "ERR_UPSTREAM_CONNECT", `${words} at ${where}`, "nothing", cause));
+      }
+      connected(result);
     });
-    const stop = (): void => {
-      clearTimeout(timer);
-      secure.removeListener("error", onError);
-      secure.removeListener("secureConnect", onSecure);
-    };
-    const give = (code: "ERR_UPSTREAM_CONNECT" | "ERR_UPSTREAM_TIMEOUT", words: string, cause?: unknown): void => {
-      stop();
-      secure.on("error", () => {});
-      secure.destroy();
-      failed(new HttpCallError(code, `${words} at ${where}`, "nothing", cause));
-    };
-    const onError = (error: Error): void => give("ERR_UPSTREAM_CONNECT", `TLS handshake failed (${describeSystemError(error)})`, error);
-    const onSecure = (): void => {
-      stop();
-      secure.on("session", (session: Buffer) => (this.#tlsSession = session));
-      connected(secure);
-    };
-    const timer = setTimeout(
-      () => give("ERR_UPSTREAM_TIMEOUT", `TLS handshake timed out after ${formatDuration(this.#upstream.plan.timeouts.connectMs)}`),
-      timerMs(timeoutMs),
-    );
-    secure.once("error", onError);
-    secure.once("secureConnect", onSecure);
-    return () => {
-      stop();
-      secure.on("error", () => {});
-      secure.destroy();
-    };
   }
 }
 

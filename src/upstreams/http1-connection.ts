@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { HttpCallError, type HttpCall, type HttpCallErrorCode, type HttpCallHandler, type HttpRequest } from "./http-call.ts";
 import { ChunkedReader } from "./http1-body.ts";
 import { parseResponseHead, type ResponseHead } from "./http1-head.ts";
+import { describeTlsError } from "./tls.ts";
 
 const MAX_HEAD_BYTES = 65_536;
 const HEAD_END = Buffer.from("\r\n\r\n");
@@ -36,7 +37,7 @@ export class Http1Connection implements HttpCall {
   #chunks: ChunkedReader | null = null;
 
   readonly #onEnded = (): void => this.#ended();
-  readonly #onError = (error: Error): void => this.#fail("ERR_UPSTREAM_CLOSED", `connection broke (${error.message}) at ${this.#where}`, error);
+  readonly #onError = (error: Error): void => this.#fail("ERR_UPSTREAM_CLOSED", `connection broke (${describeTlsError(error)}) at ${this.#where}`, error);
   readonly #onDrain = (): void => this.#handler?.onDrain();
 
   /** @param where the target's address, for error texts */

@@ -53,7 +53,10 @@ export class LiveUpstreams {
     }
     const commit = (): void => {
       for (const [name, entry] of this.#entries) if (next.get(name) !== entry) close(entry);
-      for (const entry of next.values()) entry.health ??= startHealth(entry.upstream, this.#log);
+      for (const entry of next.values()) {
+        if (this.#entries.get(entry.upstream.plan.name) !== entry) warnOfBlindTrust(entry.upstream.plan, this.#log);
+        entry.health ??= startHealth(entry.upstream, this.#log);
+      }
       this.#entries = next;
     };
     return { http, tcp, commit };
@@ -67,6 +70,15 @@ export class LiveUpstreams {
     }
     this.#entries = new Map();
   }
+}
+
+/** Once for each change: whoever reads the log of a start or a reload should see it. */
+function warnOfBlindTrust({ name, tls }: UpstreamPlan, log: Log): void {
+  if (tls.verify) return;
+  log.warn(
+    { upstream: name },
+    `Upstream '${name}' takes any certificate of its targets: whoever is in between can read and change everything. Name their CA in 'ca_file' in place of 'insecure_skip_verify'`,
+  );
 }
 
 function createEntry(plan: UpstreamPlan): Entry {

@@ -1,5 +1,7 @@
 // A live upstream: its targets, which of them is well, and which one the next request or connection goes to.
+import type { SecureContext } from "node:tls";
 import type { TargetPlan, UpstreamPlan } from "../plan/model.ts";
+import { createUpstreamContext } from "./tls.ts";
 
 export type TargetHealth = "unknown" | "healthy" | "degraded" | "unhealthy";
 
@@ -24,10 +26,14 @@ export class Target {
 export class Upstream {
   readonly plan: UpstreamPlan;
   readonly targets: readonly Target[];
+  /** Of its https targets; null without any. */
+  readonly secureContext: SecureContext | null;
   #next = 0;
 
+  /** @throws {GatewayError} when OpenSSL refuses a CA or a certificate */
   constructor(plan: UpstreamPlan) {
     this.plan = plan;
+    this.secureContext = createUpstreamContext(plan);
     this.targets = plan.targets.map((target) => new Target(target));
   }
 

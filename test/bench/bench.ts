@@ -1,17 +1,18 @@
 // `npm run bench`: what Sidegate costs beside other proxies, on loopback, all in one run. Nothing here is asserted.
 //   --quick         under a minute, rougher
 //   --json FILE     every number, also those of single rounds
-//   --only PARTS    of http1,http2,sse,start,tcp; with commas between
+//   --only PARTS    of handshakes,http1,http2,sse,start,tcp; with commas between
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { measureHandshakes } from "./handshake-load.ts";
 import { measureFirstEvent, measureHttp1, measureHttp2, measureIdleStreams, openSseOrigin, type HttpMeasure } from "./http-load.ts";
 import { missingPeer, openSetting, startJsonOrigin, startPeer, startRelay, type PeerName, type Proxy, type Setting } from "./peers.ts";
 import { median, number, table } from "./report.ts";
 import { measureBulk, measureConnects, measureEcho, openTcpPeer, type TcpMeasure } from "./tcp-load.ts";
 
-const PARTS = ["http1", "http2", "sse", "start", "tcp"];
+const PARTS = ["handshakes", "http1", "http2", "sse", "start", "tcp"];
 const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false }, json: { type: "string" }, only: { type: "string" } } });
 const parts = new Set(options.only?.split(",") ?? PARTS);
 const quick = options.quick;
@@ -115,8 +116,27 @@ async function benchHttp(setting: Setting): Promise<void> {
       await alternate("http2", quick ? 2 : 3, few, (proxy) => measureHttp2(proxy, setting.dir, quick ? 5_000 : 20_000)),
     );
   }
+  if (parts.has("handshakes")) await benchHandshakes(few);
   if (parts.has("sse")) await benchSse(setting, few);
   for (const proxy of proxies) await proxy.stop();
+}
+
+async function benchHandshakes(proxies: readonly Proxy[]): Promise<void> {
+  const ms = quick ? 500 : 2_000;
+  const rows: string[][] = [];
+  for (const version of ["TLSv1.3", "TLSv1.2"] as const) {
+    for (const resumed of [false, true]) {
+      for (const proxy of proxies) await measureHandshakes(proxy, version, resumed, ms / 2);
+      const what = `${version}, ${resumed ? "resumed" : "full"}`;
+      const measured = await alternate(`handshakes ${what}`, quick ? 1 : 3, proxies, (proxy) => measureHandshakes(proxy, version, resumed, ms));
+      const reference = medianOf(measured.get("caddy"), ({ cpuMicros }) => cpuMicros);
+      for (const { name } of proxies) {
+        const cpu = medianOf(measured.get(name), ({ cpuMicros }) => cpuMicros);
+        rows.push([`${what}: ${name}`, number(cpu), number(cpu / reference), number(medianOf(measured.get(name), ({ perSecond }) => perSecond))]);
+      }
+    }
+  }
+  say(table("TLS handshakes, ECDSA P-256, X25519, 8 at once", ["proxy", "CPU µs/handshake", "x Caddy", "handshakes/s"], rows));
 }
 
 async function benchSse(setting: Setting, proxies: readonly Proxy[]): Promise<void> {
@@ -208,7 +228,7 @@ async function main(): Promise<void> {
   const origin = await kept(startJsonOrigin(dir));
   const setting = await openSetting(dir, { jsonPort: origin.port, ssePort: sse.port });
   if (parts.has("start")) await benchStart(setting);
-  if (["http1", "http2", "sse"].some((part) => parts.has(part))) await benchHttp(setting);
+  if (["handshakes", "http1", "http2", "sse"].some((part) => parts.has(part))) await benchHttp(setting);
   if (parts.has("tcp")) await benchTcp(setting);
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);
   say(`Took ${number((performance.now() - started) / 1_000)} s`);

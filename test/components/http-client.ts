@@ -3,7 +3,8 @@ import { request as httpRequest, type ClientRequest, type IncomingHttpHeaders, t
 import { request as httpsRequest, type RequestOptions as TlsRequestOptions } from "node:https";
 
 export type Answer = { readonly status: number; readonly headers: IncomingHttpHeaders; readonly body: string };
-export type RequestArgs = RequestOptions & Pick<TlsRequestOptions, "ca" | "rejectUnauthorized" | "servername"> & { readonly body?: string | Buffer };
+export type RequestArgs = RequestOptions &
+  Pick<TlsRequestOptions, "ca" | "cert" | "key" | "rejectUnauthorized" | "servername"> & { readonly body?: string | Buffer };
 
 /** Sends a request and reads the whole answer; `ca` makes it https. Default: GET /, no connection reuse. */
 export async function fetchFrom(port: number, path: string, args: RequestArgs = {}): Promise<Answer> {

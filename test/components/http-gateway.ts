@@ -9,6 +9,7 @@ import { createServer as createNetServer, type AddressInfo, type Socket } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
+import type { AcmeChallenges } from "../../src/certificates/acme-challenges.ts";
 import { handleExpect, handleRequest, handleUpgrade } from "../../src/http/handle.ts";
 import { answerParserError } from "../../src/http/rescue.ts";
 import { createHttpLive, createHttpState, type HttpState } from "../../src/http/state.ts";
@@ -32,6 +33,8 @@ export type HttpGatewayOptions = {
   upstream?: Partial<Omit<UpstreamPlan, "timeouts" | "targets">> & { timeouts?: Partial<UpstreamPlan["timeouts"]> };
   trustedProxies?: string[];
   tls?: boolean;
+  /** Default: no listener has ACME. */
+  challenges?: AcmeChallenges;
   /** Default: any free one. */
   port?: number;
   /** Where access-log lines go besides `accessLog`, which then stays empty. */
@@ -81,7 +84,7 @@ export function upstreamPlan(urls: string[], partial: HttpGatewayOptions["upstre
     key: "up",
     scheme: targets[0]?.scheme ?? "http",
     targets,
-    ca: null,
+    tls: { ca: null, serverName: null, certificate: null, verify: true },
     authorization: null,
     maxConnections: 0,
     health: null,
@@ -122,6 +125,10 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
     protocol: "http",
     listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
     tls: { mode: "disabled" },
+    redirectToHttps: false,
+    httpsPort: 443,
+    hsts: null,
+    securityHeaders: false,
     allow: null,
     deny: null,
     maxConnections: 0,
@@ -138,6 +145,7 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
       trustedProxies: new AddressSet(options.trustedProxies ?? []),
     },
     upstreams: new Map([["up", upstream]]),
+    challenges: options.challenges ?? null,
     metrics: new Metrics({ version: "test", targets: () => [], accessLogDropped: () => 0 }),
     live: createHttpLive(),
     drain: { draining: false, cut: false },

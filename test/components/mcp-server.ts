@@ -1,7 +1,7 @@
 // The reference MCP server of the protocol's authors (server-everything), as a child process on a port of its own.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { freePort } from "./free-port.ts";
 import { waitFor } from "./wait.ts";
 
 const PROGRAM = new URL("../../node_modules/@modelcontextprotocol/server-everything/dist/index.js", import.meta.url).pathname;
@@ -26,14 +26,4 @@ export async function startMcpServer(transport: "streamableHttp" | "sse"): Promi
       await exited;
     },
   };
-}
-
-/** A port that was free a moment ago, for programs that cannot ask the system for one. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

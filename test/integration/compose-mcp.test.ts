@@ -93,7 +93,8 @@ async function waitForHealth(wanted: "healthy" | "unhealthy"): Promise<string> {
 test("the official client lists and calls tools over HTTPS with the token, and only Sidegate's port is published", async (t) => {
   if (skipWithout(t, missing)) return;
   const ca = await copyCa();
-  await using connected = await connectClient(ca);
+  // The gateway is up at once, and Node.js in the server's container takes its time.
+  await using connected = await waitFor(() => connectClient(ca), { what: () => "the server behind the gateway" });
   const { tools } = await connected.client.listTools();
   assert.deepEqual(tools.map(({ name }) => name).toSorted(), ["add", "countdown", "echo", "whoami"]);
   assert.equal(await echo(connected, "through the sidecar"), "through the sidecar");

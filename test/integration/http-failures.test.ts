@@ -5,7 +5,7 @@ import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { test } from "node:test";
 import { fetchFrom } from "../components/http-client.ts";
 import { startHttpGateway, type HttpGateway, type HttpGatewayOptions } from "../components/http-gateway.ts";
-import { freePort } from "../components/mcp-server.ts";
+import { freePort } from "../components/free-port.ts";
 import { startOrigin, startRawOrigin } from "../components/origin.ts";
 import { sendRaw } from "../components/raw-client.ts";
 import { waitFor } from "../components/wait.ts";

@@ -16,7 +16,10 @@ import { waitFor } from "../components/wait.ts";
 
 test("an https target is verified against ca_file, and its connection is kept", async () => {
   await using origin = await startHttpsOrigin(certificate(), (req, res) => void res.end(`${req.method} ${req.url}`));
-  await using gateway = await startHttpGateway({ targets: [origin.url], upstream: { ca: certificate().cert } });
+  await using gateway = await startHttpGateway({
+    targets: [origin.url],
+    upstream: { tls: { ca: certificate().cert, serverName: null, certificate: null, verify: true } },
+  });
   for (let i = 0; i < 3; i += 1) assert.equal((await fetchFrom(gateway.port, "/a")).body, "GET /a");
   assert.equal(origin.connections(), 1);
 });
@@ -30,7 +33,10 @@ test("a certificate that no CA vouches for is 502", async () => {
 
 test("a certificate for another name is 502", async () => {
   await using origin = await startHttpsOrigin(certificate(), (_req, res) => void res.end("never"));
-  await using gateway = await startHttpGateway({ targets: [`https://127.0.0.2:${origin.port}`], upstream: { ca: certificate().cert } });
+  await using gateway = await startHttpGateway({
+    targets: [`https://127.0.0.2:${origin.port}`],
+    upstream: { tls: { ca: certificate().cert, serverName: null, certificate: null, verify: true } },
+  });
   assert.equal((await fetchFrom(gateway.port, "/")).status, 502);
 });
 

@@ -249,6 +249,25 @@ test("a replaced certificate serves the next connections within a second, and a 
   kept.destroy();
 });
 
+test("a stop does not wait for a pair that does not fit yet", async () => {
+  await using origin = await startOrigin();
+  const files = new URL("../config/files/", import.meta.url);
+  const read = (name: string): Promise<string> => readFile(new URL(name, files), "utf8");
+  const [cert, key, otherKey] = await Promise.all(["mcp.crt", "mcp.key", "docs.key"].map(read));
+  await using gateway = await startGateway({
+    yaml: `tls: { cert_file: tls.crt, key_file: tls.key }\n${web(route("/a", origin.port))}`,
+    files: { "tls.crt": cert ?? "", "tls.key": key ?? "" },
+  });
+  await writeFile(`${gateway.dir}/config/tls.key`, otherKey ?? "");
+  const reload = gateway.admin("/reload", "POST").catch(() => null);
+  // Answered after the reload began.
+  await gateway.status();
+  assert.equal(await gateway.stop(), 0);
+  await reload;
+  assert.equal(events(gateway, "stopped"), 1);
+  assert.equal(events(gateway, "reload_refused"), 0);
+});
+
 test("a changed secret file is a change of the configuration", async () => {
   await using origin = await startOrigin();
   const yaml = `upstreams:\n  up: { targets: ["http://127.0.0.1:${origin.port}"], authorization_file: secret }\n${web("  - { path: /a, upstream: up, auth: none }\n")}`;

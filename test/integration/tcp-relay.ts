@@ -53,7 +53,7 @@ export function tcpUpstreamPlan(targets: readonly string[], more: Partial<Upstre
       assert.ok(address, text);
       return { url: address.kind === "unix" ? formatAddress(address) : `tcp://${formatAddress(address)}`, scheme: "tcp", address };
     }),
-    ca: null,
+    tls: { ca: null, serverName: null, certificate: null, verify: true },
     authorization: null,
     maxConnections: 0,
     health: null,
