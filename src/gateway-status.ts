@@ -60,6 +60,7 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
     })),
     upstreams: parts.upstreams.map(describeUpstream),
     certificates: describeCertificates(parts.tls),
+    tailnet: null,
   };
 }
 
@@ -115,6 +116,7 @@ function describeWay(way: AuthWayPlan): string {
     // Distinguished names have commas, and may have spaces.
     return [way.kind, ...[...(way.subjects ?? []), ...(way.sans ?? [])].map((name) => (/[ ,]/.test(name) ? `'${name}'` : name))].join(" ");
   }
+  if (way.kind === "tailnet") return way.kind;
   const { kind, names, scopes } = way;
   return [kind, names === null ? "any" : [...names].join(","), ...(scopes.length > 0 ? [`with ${scopes.join(" ")}`] : [])].join(" ");
 }

@@ -15,7 +15,7 @@ const RUNGS: readonly (readonly string[])[] = [
   ["gateway"],
   ["listeners", "admin"],
   ["http", "tcp"],
-  ["upstreams", "certificates", "identity"],
+  ["upstreams", "certificates", "identity", "tailscale"],
   ["state"],
   ["plan"],
   ["config"],

@@ -26,6 +26,7 @@ const STATUS: GatewayStatus = {
   routes: [],
   upstreams: [],
   certificates: [],
+  tailnet: null,
 };
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string };

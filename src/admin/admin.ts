@@ -4,7 +4,7 @@ import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
 import { listen } from "../lib/listen.ts";
 import { createHttpServer } from "../lib/node-http.ts";
-import type { ListenAddress } from "../plan/model.ts";
+import type { BindAddress } from "../plan/model.ts";
 import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
 import { refusal } from "./guard.ts";
@@ -12,13 +12,13 @@ import { buildReadiness } from "./ready.ts";
 import type { GatewayStatus, ReloadResult, RenewResult } from "./status.ts";
 
 export class AdminListenError extends GatewayError {
-  constructor(address: ListenAddress, cause: unknown) {
+  constructor(address: BindAddress, cause: unknown) {
     super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for the admin interface: ${describeSystemError(cause)}`, { cause });
   }
 }
 
 export type AdminOptions = {
-  readonly address: ListenAddress;
+  readonly address: BindAddress;
   readonly status: () => GatewayStatus;
   readonly metrics: { text(): Promise<string> };
   /** Resolves when the reload has ended. */

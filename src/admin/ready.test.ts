@@ -16,6 +16,7 @@ const WELL: GatewayStatus = {
   routes: [],
   upstreams: [],
   certificates: [],
+  tailnet: null,
 };
 
 function target(health: TargetStatus["health"], reason = "", url = "http://127.0.0.1:1"): TargetStatus {

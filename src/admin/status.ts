@@ -1,4 +1,5 @@
 // What the gateway tells about itself: the answer of /status, as flat data with the names that it has in JSON. Never a secret.
+import type { TailnetStatus } from "../tailscale/status.ts";
 
 /** A problem of the configuration; line and column count from 1, 0 or none = the file as a whole. */
 export type StatusProblem = { readonly file: string; readonly message: string; readonly line?: number; readonly column?: number; readonly path?: string };
@@ -31,6 +32,20 @@ export type GatewayStatus = {
   readonly routes: readonly RouteStatus[];
   readonly upstreams: readonly UpstreamStatus[];
   readonly certificates: readonly CertificateStatus[];
+  /** Null: nothing is on the tailnet. */
+  readonly tailnet: (TailnetStatus & { readonly clients: readonly TailnetClientStatus[] }) | null;
+};
+
+/** A device of the tailnet that is connected now. */
+export type TailnetClientStatus = {
+  readonly listener: string;
+  /** Its address in the tailnet, and its name there. */
+  readonly address: string;
+  readonly node: string;
+  /** Null for a tagged node. */
+  readonly user: string | null;
+  readonly tags: readonly string[];
+  readonly connections: number;
 };
 
 export type ListenerStatus = {

@@ -46,7 +46,7 @@ function listenerTls(
 ): ListenerTls {
   const { certificates, internal, protocol = {}, acme = null } = parts;
   return createListenerTls(
-    { mode: "application", certificates, acme: null, internal, protocol: { ...PROTOCOL, ...protocol } },
+    { mode: "application", certificates, acme: null, tailscale: false, internal, protocol: { ...PROTOCOL, ...protocol } },
     { listener: "web", hosts, listenHost, acme, internalCa, tickets: null },
     previous,
   );

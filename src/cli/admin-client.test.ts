@@ -27,6 +27,7 @@ async function setUp(t: TestContext) {
     routes: [],
     upstreams: [],
     certificates: [],
+    tailnet: null,
   };
   let reloads = 0;
   const admin = await startAdmin({

@@ -2,7 +2,7 @@
 import { readFile, realpath } from "node:fs/promises";
 import { connect } from "node:net";
 import { interpolate } from "../config/interpolate.ts";
-import { formatAddress, parseListenAddress } from "../lib/address.ts";
+import { formatAddress, type ListenPlace, parseListenAddress } from "../lib/address.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { plainLine } from "./table.ts";
@@ -33,7 +33,7 @@ export class WrongGateway extends GatewayError {
 
 export type AdminAnswer = { readonly status: number; readonly body: string };
 
-type AdminAddress = NonNullable<ReturnType<typeof parseListenAddress>>;
+type AdminAddress = Exclude<ListenPlace, { kind: "tailnet" }>;
 
 const DEFAULT_ADMIN = "127.0.0.1:2019";
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -100,7 +100,8 @@ async function ask(address: AdminAddress, question: string, timeoutMs: number, s
 async function findAdminAddress(source: string, env: Readonly<Record<string, string | undefined>>): Promise<AdminAddress> {
   const listen = await findAdminListen(source);
   const text = listen === null ? null : interpolate(listen, env);
-  return (text?.ok === true ? parseListenAddress(text.text) : null) ?? (parseListenAddress(DEFAULT_ADMIN) as AdminAddress);
+  const address = text?.ok === true ? parseListenAddress(text.text) : null;
+  return address === null || address.kind === "tailnet" ? (parseListenAddress(DEFAULT_ADMIN) as AdminAddress) : address;
 }
 
 async function findAdminListen(text: string): Promise<string | null> {

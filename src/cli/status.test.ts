@@ -12,6 +12,7 @@ import { formatTable } from "./table.ts";
 
 const NOW = new Date("2026-11-21T10:00:00.000Z");
 const STATUS: GatewayStatus = {
+  tailnet: null,
   version: "1.0.0",
   pid: 7,
   started_at: "2026-11-21T09:00:00.000Z",

@@ -25,9 +25,9 @@ export type UpstreamUrl = string;
  */
 export type Listener = HttpListener | TcpListener;
 /**
- * Client addresses or networks that may connect; behind trusted_proxies the address that they tell. On an HTTP listener everybody may without it; a TCP listener that others reach needs it.
+ * Who may connect: client addresses or networks (behind trusted_proxies the address that they tell), or people and devices of the tailnet. On an HTTP listener everybody may without it; a TCP listener that others reach needs it, but for 'tailnet:' ones.
  */
-export type Allow = string[];
+export type Allow = string[] | AllowTailnet;
 /**
  * Client addresses or networks that may not connect, stronger than 'allow'.
  */
@@ -67,6 +67,7 @@ export interface Config {
   trusted_proxies: string[];
   tls?: Tls;
   alerts?: Alerts;
+  tailscale?: Tailscale;
   /**
    * Upstreams by name, for those that need more than a URL.
    */
@@ -134,7 +135,7 @@ export interface Admin {
   listen: string;
 }
 /**
- * TLS of a listener. For a server name the first source that has a certificate wins: cert_file and certificates, then acme, then internal.
+ * TLS of a listener. For a server name the first source that has a certificate wins: cert_file and certificates, then acme, then tailscale, then internal.
  */
 export interface Tls {
   /**
@@ -154,6 +155,10 @@ export interface Tls {
    */
   certificates?: CertificateFiles[];
   acme?: Acme;
+  /**
+   * Use the certificate that tailscaled gets for the node's own name (ib-gateway.tail1234.ts.net). HTTPS must be switched on in the tailnet's settings.
+   */
+  tailscale: boolean;
   /**
    * Issue certificates from a local CA, kept in state.dir. For development.
    */
@@ -342,6 +347,63 @@ export interface Webhook {
   secret_file?: string;
 }
 /**
+ * The tailnet that 'tailnet:' listeners are on: Sidegate runs tailscaled and joins, or uses one that is there already. What is left away here is taken from the environment: TS_AUTHKEY, TS_HOSTNAME, TS_STATE_DIR, TS_EXTRA_ARGS, TS_SOCKET, and the older TAILSCALE_AUTHKEY, TAILSCALE_HOSTNAME, TAILSCALE_TAGS, TAILSCALE_EXTRA_ARGS.
+ */
+export interface Tailscale {
+  /**
+   * Name of the node in the tailnet. Default: the host name of the machine or container.
+   */
+  hostname?: string;
+  /**
+   * Auth key (tskey-auth-...) or OAuth client secret (tskey-client-..., which needs 'tags'). Used only when the state holds no login. Default: none, and the URL of a login is shown.
+   */
+  auth_key?: string;
+  /**
+   * File with the auth key on one line.
+   */
+  auth_key_file?: string;
+  /**
+   * Tags that the node asks for. A tagged node belongs to no user, and its key does not expire.
+   */
+  tags: string[];
+  /**
+   * Control server, for headscale. Default: Tailscale's.
+   */
+  control_url?: string;
+  /**
+   * Further flags of 'tailscale up', one an entry: --accept-routes, --advertise-routes=10.0.0.0/24, --advertise-exit-node, --exit-node=IP, --exit-node-allow-lan-access, --snat-subnet-routes=false, --stateful-filtering, --advertise-connector, --report-posture, --operator=USER.
+   */
+  extra_args: string[];
+  /**
+   * Take the DNS settings of the tailnet.
+   */
+  accept_dns: boolean;
+  /**
+   * Log out when the gateway stops: the node is then gone from the tailnet, and the next start needs an auth key again.
+   */
+  ephemeral: boolean;
+  /**
+   * How long joining may take before it is called a failure; it is tried on after that.
+   */
+  timeout: string;
+  /**
+   * Refuse every TCP port of the node that no listener opens; otherwise the tailnet reaches whatever else listens on this machine's localhost. Default: true, but false with 'tun' and with 'socket'.
+   */
+  seal?: boolean;
+  /**
+   * Use a kernel interface instead of userspace networking. Needs /dev/net/tun, NET_ADMIN and root.
+   */
+  tun: boolean;
+  /**
+   * Socket of a tailscaled that runs already and is logged in by somebody else, such as /var/run/tailscale/tailscaled.sock. Its settings are never changed.
+   */
+  socket?: string;
+  /**
+   * Directory of tailscaled's state, which holds the node's identity. Default: 'tailscale' in state.dir.
+   */
+  state_dir?: string;
+}
+/**
  * One or more targets that serve the same thing.
  */
 export interface Upstream {
@@ -491,7 +553,7 @@ export interface HttpListener {
    */
   protocol: "http";
   /**
-   * Address: ":8443" (all interfaces), 127.0.0.1:8080, "[::1]:8080" or unix:/path.
+   * Address: ":8443" (all interfaces), 127.0.0.1:8080, "[::1]:8080", unix:/path, or tailnet:PORT (the tailnet alone).
    */
   listen: string;
   tls?: Tls;
@@ -515,6 +577,29 @@ export interface HttpListener {
    * Answer plain HTTP with a redirect (308) to https. ACME challenges are answered first. Behind a trusted proxy its X-Forwarded-Proto says what the client used.
    */
   redirect_to_https: boolean;
+}
+/**
+ * Whom of the tailnet a 'tailnet:' listener admits.
+ */
+export interface AllowTailnet {
+  tailnet: TailnetMatch;
+}
+/**
+ * People and devices of the tailnet. One match is enough; with none of the keys every node is meant.
+ */
+export interface TailnetMatch {
+  /**
+   * Login names of people: alice@example.com. Their tagged nodes are not theirs.
+   */
+  users?: string[];
+  /**
+   * Tags of nodes: tag:bots.
+   */
+  tags?: string[];
+  /**
+   * Names of nodes: laptop, or laptop.tail1234.ts.net for one that is shared from another tailnet.
+   */
+  nodes?: string[];
 }
 /**
  * Time limits towards clients.
@@ -550,7 +635,7 @@ export interface TcpListener {
    */
   protocol: "tcp";
   /**
-   * Address: ":4003" (all interfaces), 127.0.0.1:4003, "[::1]:4003" or unix:/path.
+   * Address: ":4003" (all interfaces), 127.0.0.1:4003, "[::1]:4003", unix:/path, or tailnet:PORT (the tailnet alone).
    */
   listen: string;
   /**
@@ -710,6 +795,7 @@ export interface Route {
 export interface AuthWay {
   token?: TokenWay;
   client_certificate?: ClientCertificateWay;
+  tailnet?: TailnetMatch;
 }
 /**
  * A bearer token of auth.tokens, in the Authorization header.

@@ -9,7 +9,7 @@ function append(all, more) {
 }
 export const validate = validate21;
 
-const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}}}};
+const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"tailscale":{"$ref":"#/definitions/Tailscale"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tailscale":{"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"absolute_path"},"state_dir":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]},"AllowTailnet":{"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TailnetMatch":{"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}}}};
 const func2 = Object.prototype.hasOwnProperty;
 const schema7 = {"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}};
 
@@ -372,7 +372,7 @@ validate30.errors = vErrors;
 return errors === 0;
 }
 
-const schema12 = {"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}};
+const schema12 = {"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}};
 const schema13 = {"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}};
 
 function validate33(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
@@ -1579,9 +1579,9 @@ vErrors = vErrors === null ? validate35.errors : append(vErrors, validate35.erro
 errors = vErrors.length;
 }
 }
-if(data.internal !== undefined){
-if(typeof data.internal !== "boolean"){
-const err8 = {instancePath:instancePath+"/internal",schemaPath:"#/properties/internal/type",keyword:"type",params:{type: "boolean"}};
+if(data.tailscale !== undefined){
+if(typeof data.tailscale !== "boolean"){
+const err8 = {instancePath:instancePath+"/tailscale",schemaPath:"#/properties/tailscale/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err8];
 }
@@ -1591,11 +1591,9 @@ vErrors.push(err8);
 errors++;
 }
 }
-if(data.ca_file !== undefined){
-let data7 = data.ca_file;
-if(typeof data7 === "string"){
-if(func3(data7) < 1){
-const err9 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(data.internal !== undefined){
+if(typeof data.internal !== "boolean"){
+const err9 = {instancePath:instancePath+"/internal",schemaPath:"#/properties/internal/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err9];
 }
@@ -1605,8 +1603,11 @@ vErrors.push(err9);
 errors++;
 }
 }
-else {
-const err10 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
+if(data.ca_file !== undefined){
+let data8 = data.ca_file;
+if(typeof data8 === "string"){
+if(func3(data8) < 1){
+const err10 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err10];
 }
@@ -1616,10 +1617,8 @@ vErrors.push(err10);
 errors++;
 }
 }
-if(data.client_auth !== undefined){
-let data8 = data.client_auth;
-if(!((data8 === "request") || (data8 === "require"))){
-const err11 = {instancePath:instancePath+"/client_auth",schemaPath:"#/properties/client_auth/enum",keyword:"enum",params:{allowedValues: schema12.properties.client_auth.enum}};
+else {
+const err11 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err11];
 }
@@ -1629,10 +1628,10 @@ vErrors.push(err11);
 errors++;
 }
 }
-if(data.min_tls_version !== undefined){
-let data9 = data.min_tls_version;
-if(!((data9 === "1.2") || (data9 === "1.3"))){
-const err12 = {instancePath:instancePath+"/min_tls_version",schemaPath:"#/properties/min_tls_version/enum",keyword:"enum",params:{allowedValues: schema12.properties.min_tls_version.enum}};
+if(data.client_auth !== undefined){
+let data9 = data.client_auth;
+if(!((data9 === "request") || (data9 === "require"))){
+const err12 = {instancePath:instancePath+"/client_auth",schemaPath:"#/properties/client_auth/enum",keyword:"enum",params:{allowedValues: schema12.properties.client_auth.enum}};
 if(vErrors === null){
 vErrors = [err12];
 }
@@ -1642,11 +1641,10 @@ vErrors.push(err12);
 errors++;
 }
 }
-if(data.cipher_suites !== undefined){
-let data10 = data.cipher_suites;
-if(Array.isArray(data10)){
-if(data10.length < 1){
-const err13 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/minItems",keyword:"minItems",params:{limit: 1}};
+if(data.min_tls_version !== undefined){
+let data10 = data.min_tls_version;
+if(!((data10 === "1.2") || (data10 === "1.3"))){
+const err13 = {instancePath:instancePath+"/min_tls_version",schemaPath:"#/properties/min_tls_version/enum",keyword:"enum",params:{allowedValues: schema12.properties.min_tls_version.enum}};
 if(vErrors === null){
 vErrors = [err13];
 }
@@ -1655,12 +1653,12 @@ vErrors.push(err13);
 }
 errors++;
 }
-const len1 = data10.length;
-for(let i1=0; i1<len1; i1++){
-let data11 = data10[i1];
-if(typeof data11 === "string"){
-if(!(formats34(data11))){
-const err14 = {instancePath:instancePath+"/cipher_suites/" + i1,schemaPath:"#/properties/cipher_suites/items/format",keyword:"format",params:{format: "cipher_suite"}};
+}
+if(data.cipher_suites !== undefined){
+let data11 = data.cipher_suites;
+if(Array.isArray(data11)){
+if(data11.length < 1){
+const err14 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err14];
 }
@@ -1669,9 +1667,12 @@ vErrors.push(err14);
 }
 errors++;
 }
-}
-else {
-const err15 = {instancePath:instancePath+"/cipher_suites/" + i1,schemaPath:"#/properties/cipher_suites/items/type",keyword:"type",params:{type: "string"}};
+const len1 = data11.length;
+for(let i1=0; i1<len1; i1++){
+let data12 = data11[i1];
+if(typeof data12 === "string"){
+if(!(formats34(data12))){
+const err15 = {instancePath:instancePath+"/cipher_suites/" + i1,schemaPath:"#/properties/cipher_suites/items/format",keyword:"format",params:{format: "cipher_suite"}};
 if(vErrors === null){
 vErrors = [err15];
 }
@@ -1681,23 +1682,34 @@ vErrors.push(err15);
 errors++;
 }
 }
-let i2 = data10.length;
-let j0;
-if(i2 > 1){
-const indices0 = {};
-for(;i2--;){
-let item0 = data10[i2];
-if(typeof item0 !== "string"){
-continue;
-}
-if(typeof indices0[item0] == "number"){
-j0 = indices0[item0];
-const err16 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/uniqueItems",keyword:"uniqueItems",params:{i: i2, j: j0}};
+else {
+const err16 = {instancePath:instancePath+"/cipher_suites/" + i1,schemaPath:"#/properties/cipher_suites/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err16];
 }
 else {
 vErrors.push(err16);
+}
+errors++;
+}
+}
+let i2 = data11.length;
+let j0;
+if(i2 > 1){
+const indices0 = {};
+for(;i2--;){
+let item0 = data11[i2];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err17 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/uniqueItems",keyword:"uniqueItems",params:{i: i2, j: j0}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
 }
 errors++;
 break;
@@ -1707,19 +1719,7 @@ indices0[item0] = i2;
 }
 }
 else {
-const err17 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/type",keyword:"type",params:{type: "array"}};
-if(vErrors === null){
-vErrors = [err17];
-}
-else {
-vErrors.push(err17);
-}
-errors++;
-}
-}
-if(data.hsts_enabled !== undefined){
-if(typeof data.hsts_enabled !== "boolean"){
-const err18 = {instancePath:instancePath+"/hsts_enabled",schemaPath:"#/properties/hsts_enabled/type",keyword:"type",params:{type: "boolean"}};
+const err18 = {instancePath:instancePath+"/cipher_suites",schemaPath:"#/properties/cipher_suites/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
 vErrors = [err18];
 }
@@ -1729,10 +1729,9 @@ vErrors.push(err18);
 errors++;
 }
 }
-if(data.hsts_max_age !== undefined){
-let data13 = data.hsts_max_age;
-if(!(((typeof data13 == "number") && (!(data13 % 1) && !isNaN(data13))) && (isFinite(data13)))){
-const err19 = {instancePath:instancePath+"/hsts_max_age",schemaPath:"#/properties/hsts_max_age/type",keyword:"type",params:{type: "integer"}};
+if(data.hsts_enabled !== undefined){
+if(typeof data.hsts_enabled !== "boolean"){
+const err19 = {instancePath:instancePath+"/hsts_enabled",schemaPath:"#/properties/hsts_enabled/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err19];
 }
@@ -1741,9 +1740,11 @@ vErrors.push(err19);
 }
 errors++;
 }
-if((typeof data13 == "number") && (isFinite(data13))){
-if(data13 < 0 || isNaN(data13)){
-const err20 = {instancePath:instancePath+"/hsts_max_age",schemaPath:"#/properties/hsts_max_age/minimum",keyword:"minimum",params:{comparison: ">=", limit: 0}};
+}
+if(data.hsts_max_age !== undefined){
+let data14 = data.hsts_max_age;
+if(!(((typeof data14 == "number") && (!(data14 % 1) && !isNaN(data14))) && (isFinite(data14)))){
+const err20 = {instancePath:instancePath+"/hsts_max_age",schemaPath:"#/properties/hsts_max_age/type",keyword:"type",params:{type: "integer"}};
 if(vErrors === null){
 vErrors = [err20];
 }
@@ -1752,11 +1753,9 @@ vErrors.push(err20);
 }
 errors++;
 }
-}
-}
-if(data.hsts_include_subdomains !== undefined){
-if(typeof data.hsts_include_subdomains !== "boolean"){
-const err21 = {instancePath:instancePath+"/hsts_include_subdomains",schemaPath:"#/properties/hsts_include_subdomains/type",keyword:"type",params:{type: "boolean"}};
+if((typeof data14 == "number") && (isFinite(data14))){
+if(data14 < 0 || isNaN(data14)){
+const err21 = {instancePath:instancePath+"/hsts_max_age",schemaPath:"#/properties/hsts_max_age/minimum",keyword:"minimum",params:{comparison: ">=", limit: 0}};
 if(vErrors === null){
 vErrors = [err21];
 }
@@ -1766,9 +1765,10 @@ vErrors.push(err21);
 errors++;
 }
 }
-if(data.hsts_preload !== undefined){
-if(typeof data.hsts_preload !== "boolean"){
-const err22 = {instancePath:instancePath+"/hsts_preload",schemaPath:"#/properties/hsts_preload/type",keyword:"type",params:{type: "boolean"}};
+}
+if(data.hsts_include_subdomains !== undefined){
+if(typeof data.hsts_include_subdomains !== "boolean"){
+const err22 = {instancePath:instancePath+"/hsts_include_subdomains",schemaPath:"#/properties/hsts_include_subdomains/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err22];
 }
@@ -1778,9 +1778,9 @@ vErrors.push(err22);
 errors++;
 }
 }
-if(data.security_headers !== undefined){
-if(typeof data.security_headers !== "boolean"){
-const err23 = {instancePath:instancePath+"/security_headers",schemaPath:"#/properties/security_headers/type",keyword:"type",params:{type: "boolean"}};
+if(data.hsts_preload !== undefined){
+if(typeof data.hsts_preload !== "boolean"){
+const err23 = {instancePath:instancePath+"/hsts_preload",schemaPath:"#/properties/hsts_preload/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err23];
 }
@@ -1790,14 +1790,26 @@ vErrors.push(err23);
 errors++;
 }
 }
-}
-else {
-const err24 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(data.security_headers !== undefined){
+if(typeof data.security_headers !== "boolean"){
+const err24 = {instancePath:instancePath+"/security_headers",schemaPath:"#/properties/security_headers/type",keyword:"type",params:{type: "boolean"}};
 if(vErrors === null){
 vErrors = [err24];
 }
 else {
 vErrors.push(err24);
+}
+errors++;
+}
+}
+}
+else {
+const err25 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err25];
+}
+else {
+vErrors.push(err25);
 }
 errors++;
 }
@@ -1987,15 +1999,382 @@ validate48.errors = vErrors;
 return errors === 0;
 }
 
-const schema22 = {"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]};
-const schema23 = {"type":"string","format":"target"};
-const formats40 = ACCEPTS.target;
+const schema22 = {"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"absolute_path"},"state_dir":{"type":"string","minLength":1}}};
+const formats38 = ACCEPTS.tailnet_hostname;
+const formats40 = ACCEPTS.auth_key;
+const formats42 = ACCEPTS.tailnet_tag;
+const formats44 = ACCEPTS.control_url;
+const formats48 = ACCEPTS.absolute_path;
 
-function validate53(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate52(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!(func2.call(schema22.properties, key0))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.hostname !== undefined){
+let data0 = data.hostname;
+if(typeof data0 === "string"){
+if(!(formats38(data0))){
+const err1 = {instancePath:instancePath+"/hostname",schemaPath:"#/properties/hostname/format",keyword:"format",params:{format: "tailnet_hostname"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+else {
+const err2 = {instancePath:instancePath+"/hostname",schemaPath:"#/properties/hostname/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+if(data.auth_key !== undefined){
+let data1 = data.auth_key;
+if(typeof data1 === "string"){
+if(!(formats40(data1))){
+const err3 = {instancePath:instancePath+"/auth_key",schemaPath:"#/properties/auth_key/format",keyword:"format",params:{format: "auth_key"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/auth_key",schemaPath:"#/properties/auth_key/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+if(data.auth_key_file !== undefined){
+let data2 = data.auth_key_file;
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err5 = {instancePath:instancePath+"/auth_key_file",schemaPath:"#/properties/auth_key_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/auth_key_file",schemaPath:"#/properties/auth_key_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+if(data.tags !== undefined){
+let data3 = data.tags;
+if(Array.isArray(data3)){
+const len0 = data3.length;
+for(let i0=0; i0<len0; i0++){
+let data4 = data3[i0];
+if(typeof data4 === "string"){
+if(!(formats42(data4))){
+const err7 = {instancePath:instancePath+"/tags/" + i0,schemaPath:"#/properties/tags/items/format",keyword:"format",params:{format: "tailnet_tag"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/tags/" + i0,schemaPath:"#/properties/tags/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+let i1 = data3.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data3[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err9 = {instancePath:instancePath+"/tags",schemaPath:"#/properties/tags/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err10 = {instancePath:instancePath+"/tags",schemaPath:"#/properties/tags/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+if(data.control_url !== undefined){
+let data5 = data.control_url;
+if(typeof data5 === "string"){
+if(!(formats44(data5))){
+const err11 = {instancePath:instancePath+"/control_url",schemaPath:"#/properties/control_url/format",keyword:"format",params:{format: "control_url"}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+else {
+const err12 = {instancePath:instancePath+"/control_url",schemaPath:"#/properties/control_url/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+if(data.extra_args !== undefined){
+let data6 = data.extra_args;
+if(Array.isArray(data6)){
+const len1 = data6.length;
+for(let i2=0; i2<len1; i2++){
+let data7 = data6[i2];
+if(typeof data7 === "string"){
+if(func3(data7) < 1){
+const err13 = {instancePath:instancePath+"/extra_args/" + i2,schemaPath:"#/properties/extra_args/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+else {
+const err14 = {instancePath:instancePath+"/extra_args/" + i2,schemaPath:"#/properties/extra_args/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+}
+}
+else {
+const err15 = {instancePath:instancePath+"/extra_args",schemaPath:"#/properties/extra_args/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+}
+}
+if(data.accept_dns !== undefined){
+if(typeof data.accept_dns !== "boolean"){
+const err16 = {instancePath:instancePath+"/accept_dns",schemaPath:"#/properties/accept_dns/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+}
+if(data.ephemeral !== undefined){
+if(typeof data.ephemeral !== "boolean"){
+const err17 = {instancePath:instancePath+"/ephemeral",schemaPath:"#/properties/ephemeral/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+}
+}
+if(data.timeout !== undefined){
+let data10 = data.timeout;
+if(typeof data10 === "string"){
+if(!(formats20(data10))){
+const err18 = {instancePath:instancePath+"/timeout",schemaPath:"#/properties/timeout/format",keyword:"format",params:{format: "positive_duration"}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+}
+else {
+const err19 = {instancePath:instancePath+"/timeout",schemaPath:"#/properties/timeout/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+}
+}
+if(data.seal !== undefined){
+if(typeof data.seal !== "boolean"){
+const err20 = {instancePath:instancePath+"/seal",schemaPath:"#/properties/seal/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+}
+}
+if(data.tun !== undefined){
+if(typeof data.tun !== "boolean"){
+const err21 = {instancePath:instancePath+"/tun",schemaPath:"#/properties/tun/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err21];
+}
+else {
+vErrors.push(err21);
+}
+errors++;
+}
+}
+if(data.socket !== undefined){
+let data13 = data.socket;
+if(typeof data13 === "string"){
+if(!(formats48(data13))){
+const err22 = {instancePath:instancePath+"/socket",schemaPath:"#/properties/socket/format",keyword:"format",params:{format: "absolute_path"}};
+if(vErrors === null){
+vErrors = [err22];
+}
+else {
+vErrors.push(err22);
+}
+errors++;
+}
+}
+else {
+const err23 = {instancePath:instancePath+"/socket",schemaPath:"#/properties/socket/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err23];
+}
+else {
+vErrors.push(err23);
+}
+errors++;
+}
+}
+if(data.state_dir !== undefined){
+let data14 = data.state_dir;
+if(typeof data14 === "string"){
+if(func3(data14) < 1){
+const err24 = {instancePath:instancePath+"/state_dir",schemaPath:"#/properties/state_dir/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err24];
+}
+else {
+vErrors.push(err24);
+}
+errors++;
+}
+}
+else {
+const err25 = {instancePath:instancePath+"/state_dir",schemaPath:"#/properties/state_dir/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err25];
+}
+else {
+vErrors.push(err25);
+}
+errors++;
+}
+}
+}
+else {
+const err26 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err26];
+}
+else {
+vErrors.push(err26);
+}
+errors++;
+}
+validate52.errors = vErrors;
+return errors === 0;
+}
+
+const schema23 = {"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]};
+const schema24 = {"type":"string","format":"target"};
+const formats52 = ACCEPTS.target;
+
+function validate55(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(typeof data === "string"){
-if(!(formats40(data))){
+if(!(formats52(data))){
 const err0 = {instancePath,schemaPath:"#/format",keyword:"format",params:{format: "target"}};
 if(vErrors === null){
 vErrors = [err0];
@@ -2016,16 +2395,16 @@ vErrors.push(err1);
 }
 errors++;
 }
-validate53.errors = vErrors;
+validate55.errors = vErrors;
 return errors === 0;
 }
 
-const schema24 = {"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}};
+const schema25 = {"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}};
 const func0 = equal.default;
-const schema25 = {"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}};
-const formats46 = ACCEPTS.request_path;
+const schema26 = {"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}};
+const formats58 = ACCEPTS.request_path;
 
-function validate57(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate59(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2054,7 +2433,7 @@ errors++;
 if(data.path !== undefined){
 let data0 = data.path;
 if(typeof data0 === "string"){
-if(!(formats46(data0))){
+if(!(formats58(data0))){
 const err2 = {instancePath:instancePath+"/path",schemaPath:"#/properties/path/format",keyword:"format",params:{format: "request_path"}};
 if(vErrors === null){
 vErrors = [err2];
@@ -2162,13 +2541,13 @@ vErrors.push(err10);
 }
 errors++;
 }
-validate57.errors = vErrors;
+validate59.errors = vErrors;
 return errors === 0;
 }
 
-const schema26 = {"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}};
+const schema27 = {"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}};
 
-function validate59(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate61(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2245,13 +2624,13 @@ vErrors.push(err5);
 }
 errors++;
 }
-validate59.errors = vErrors;
+validate61.errors = vErrors;
 return errors === 0;
 }
 
-const schema27 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}};
+const schema28 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}};
 
-function validate61(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate63(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2428,13 +2807,13 @@ vErrors.push(err13);
 }
 errors++;
 }
-validate61.errors = vErrors;
+validate63.errors = vErrors;
 return errors === 0;
 }
 
-const formats42 = ACCEPTS.host_name;
+const formats54 = ACCEPTS.host_name;
 
-function validate55(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate57(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2449,7 +2828,7 @@ vErrors.push(err0);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema24.properties, key0))){
+if(!(func2.call(schema25.properties, key0))){
 const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err1];
@@ -2475,8 +2854,8 @@ errors++;
 }
 const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
-if(!(validate53(data0[i0], {instancePath:instancePath+"/targets/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
-vErrors = vErrors === null ? validate53.errors : append(vErrors, validate53.errors);
+if(!(validate55(data0[i0], {instancePath:instancePath+"/targets/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
+vErrors = vErrors === null ? validate55.errors : append(vErrors, validate55.errors);
 errors = vErrors.length;
 }
 }
@@ -2552,7 +2931,7 @@ errors++;
 if(data.server_name !== undefined){
 let data4 = data.server_name;
 if(typeof data4 === "string"){
-if(!(formats42(data4))){
+if(!(formats54(data4))){
 const err8 = {instancePath:instancePath+"/server_name",schemaPath:"#/properties/server_name/format",keyword:"format",params:{format: "host_name"}};
 if(vErrors === null){
 vErrors = [err8];
@@ -2722,20 +3101,20 @@ errors++;
 }
 }
 if(data.health !== undefined){
-if(!(validate57(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
-vErrors = vErrors === null ? validate57.errors : append(vErrors, validate57.errors);
-errors = vErrors.length;
-}
-}
-if(data.ejection !== undefined){
-if(!(validate59(data.ejection, {instancePath:instancePath+"/ejection",parentData:data,parentDataProperty:"ejection",rootData}))){
+if(!(validate59(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
 vErrors = vErrors === null ? validate59.errors : append(vErrors, validate59.errors);
 errors = vErrors.length;
 }
 }
-if(data.timeouts !== undefined){
-if(!(validate61(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+if(data.ejection !== undefined){
+if(!(validate61(data.ejection, {instancePath:instancePath+"/ejection",parentData:data,parentDataProperty:"ejection",rootData}))){
 vErrors = vErrors === null ? validate61.errors : append(vErrors, validate61.errors);
+errors = vErrors.length;
+}
+}
+if(data.timeouts !== undefined){
+if(!(validate63(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+vErrors = vErrors === null ? validate63.errors : append(vErrors, validate63.errors);
 errors = vErrors.length;
 }
 }
@@ -2750,27 +3129,27 @@ vErrors.push(err22);
 }
 errors++;
 }
-validate55.errors = vErrors;
+validate57.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate52(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate54(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
 let valid0 = false;
 const _errs1 = errors;
-if(!(validate53(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate53.errors : append(vErrors, validate53.errors);
+if(!(validate55(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate55.errors : append(vErrors, validate55.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs1 === errors;
 valid0 = valid0 || _valid0;
 if(!valid0){
 const _errs2 = errors;
-if(!(validate55(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate55.errors : append(vErrors, validate55.errors);
+if(!(validate57(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate57.errors : append(vErrors, validate57.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs2 === errors;
@@ -2797,17 +3176,17 @@ vErrors = null;
 }
 }
 }
-validate52.errors = vErrors;
+validate54.errors = vErrors;
 return errors === 0;
 }
 
-const schema28 = {"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}};
-const schema29 = {"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}};
-const formats38 = ACCEPTS.name;
-const formats68 = ACCEPTS.sha256;
-const formats70 = ACCEPTS.scope;
+const schema29 = {"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}};
+const schema30 = {"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}};
+const formats50 = ACCEPTS.name;
+const formats80 = ACCEPTS.sha256;
+const formats82 = ACCEPTS.scope;
 
-function validate66(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate68(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2836,7 +3215,7 @@ errors++;
 if(data.name !== undefined){
 let data0 = data.name;
 if(typeof data0 === "string"){
-if(!(formats38(data0))){
+if(!(formats50(data0))){
 const err2 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/format",keyword:"format",params:{format: "name"}};
 if(vErrors === null){
 vErrors = [err2];
@@ -2861,7 +3240,7 @@ errors++;
 if(data.sha256 !== undefined){
 let data1 = data.sha256;
 if(typeof data1 === "string"){
-if(!(formats68(data1))){
+if(!(formats80(data1))){
 const err4 = {instancePath:instancePath+"/sha256",schemaPath:"#/properties/sha256/format",keyword:"format",params:{format: "sha256"}};
 if(vErrors === null){
 vErrors = [err4];
@@ -2915,7 +3294,7 @@ const len0 = data3.length;
 for(let i0=0; i0<len0; i0++){
 let data4 = data3[i0];
 if(typeof data4 === "string"){
-if(!(formats70(data4))){
+if(!(formats82(data4))){
 const err8 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
 if(vErrors === null){
 vErrors = [err8];
@@ -2960,12 +3339,12 @@ vErrors.push(err11);
 }
 errors++;
 }
-validate66.errors = vErrors;
+validate68.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate65(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate67(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -2986,8 +3365,8 @@ let data0 = data.tokens;
 if(Array.isArray(data0)){
 const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
-if(!(validate66(data0[i0], {instancePath:instancePath+"/tokens/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
-vErrors = vErrors === null ? validate66.errors : append(vErrors, validate66.errors);
+if(!(validate68(data0[i0], {instancePath:instancePath+"/tokens/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
+vErrors = vErrors === null ? validate68.errors : append(vErrors, validate68.errors);
 errors = vErrors.length;
 }
 }
@@ -3014,21 +3393,333 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate65.errors = vErrors;
+validate67.errors = vErrors;
 return errors === 0;
 }
 
-const schema30 = {"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]};
-const schema31 = {"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}};
-const schema32 = {"type":"array","minItems":1,"items":{"type":"string","format":"network"}};
+const schema31 = {"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]};
+const schema32 = {"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}};
+const schema33 = {"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]};
 const formats8 = ACCEPTS.network;
+const schema34 = {"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}};
+const schema35 = {"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}};
+const formats90 = ACCEPTS.tailnet_user;
+const formats94 = ACCEPTS.tailnet_node;
 
-function validate72(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate76(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!(((key0 === "users") || (key0 === "tags")) || (key0 === "nodes"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.users !== undefined){
+let data0 = data.users;
+if(Array.isArray(data0)){
+if(data0.length < 1){
+const err1 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+const len0 = data0.length;
+for(let i0=0; i0<len0; i0++){
+let data1 = data0[i0];
+if(typeof data1 === "string"){
+if(!(formats90(data1))){
+const err2 = {instancePath:instancePath+"/users/" + i0,schemaPath:"#/properties/users/items/format",keyword:"format",params:{format: "tailnet_user"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/users/" + i0,schemaPath:"#/properties/users/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+let i1 = data0.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data0[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err4 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+if(data.tags !== undefined){
+let data2 = data.tags;
+if(Array.isArray(data2)){
+if(data2.length < 1){
+const err6 = {instancePath:instancePath+"/tags",schemaPath:"#/properties/tags/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+const len1 = data2.length;
+for(let i2=0; i2<len1; i2++){
+let data3 = data2[i2];
+if(typeof data3 === "string"){
+if(!(formats42(data3))){
+const err7 = {instancePath:instancePath+"/tags/" + i2,schemaPath:"#/properties/tags/items/format",keyword:"format",params:{format: "tailnet_tag"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/tags/" + i2,schemaPath:"#/properties/tags/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+let i3 = data2.length;
+let j1;
+if(i3 > 1){
+const indices1 = {};
+for(;i3--;){
+let item1 = data2[i3];
+if(typeof item1 !== "string"){
+continue;
+}
+if(typeof indices1[item1] == "number"){
+j1 = indices1[item1];
+const err9 = {instancePath:instancePath+"/tags",schemaPath:"#/properties/tags/uniqueItems",keyword:"uniqueItems",params:{i: i3, j: j1}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+break;
+}
+indices1[item1] = i3;
+}
+}
+}
+else {
+const err10 = {instancePath:instancePath+"/tags",schemaPath:"#/properties/tags/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+if(data.nodes !== undefined){
+let data4 = data.nodes;
+if(Array.isArray(data4)){
+if(data4.length < 1){
+const err11 = {instancePath:instancePath+"/nodes",schemaPath:"#/properties/nodes/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+const len2 = data4.length;
+for(let i4=0; i4<len2; i4++){
+let data5 = data4[i4];
+if(typeof data5 === "string"){
+if(!(formats94(data5))){
+const err12 = {instancePath:instancePath+"/nodes/" + i4,schemaPath:"#/properties/nodes/items/format",keyword:"format",params:{format: "tailnet_node"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+else {
+const err13 = {instancePath:instancePath+"/nodes/" + i4,schemaPath:"#/properties/nodes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+let i5 = data4.length;
+let j2;
+if(i5 > 1){
+const indices2 = {};
+for(;i5--;){
+let item2 = data4[i5];
+if(typeof item2 !== "string"){
+continue;
+}
+if(typeof indices2[item2] == "number"){
+j2 = indices2[item2];
+const err14 = {instancePath:instancePath+"/nodes",schemaPath:"#/properties/nodes/uniqueItems",keyword:"uniqueItems",params:{i: i5, j: j2}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+break;
+}
+indices2[item2] = i5;
+}
+}
+}
+else {
+const err15 = {instancePath:instancePath+"/nodes",schemaPath:"#/properties/nodes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+}
+}
+}
+else {
+const err16 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+validate76.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate75(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.tailnet === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "tailnet"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(key0 === "tailnet")){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.tailnet !== undefined){
+if(!(validate76(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
+vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err2 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+validate75.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate74(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+const _errs0 = errors;
+let valid0 = false;
+const _errs1 = errors;
 if(Array.isArray(data)){
 if(data.length < 1){
-const err0 = {instancePath,schemaPath:"#/minItems",keyword:"minItems",params:{limit: 1}};
+const err0 = {instancePath,schemaPath:"#/anyOf/0/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err0];
 }
@@ -3042,7 +3733,7 @@ for(let i0=0; i0<len0; i0++){
 let data0 = data[i0];
 if(typeof data0 === "string"){
 if(!(formats8(data0))){
-const err1 = {instancePath:instancePath+"/" + i0,schemaPath:"#/items/format",keyword:"format",params:{format: "network"}};
+const err1 = {instancePath:instancePath+"/" + i0,schemaPath:"#/anyOf/0/items/format",keyword:"format",params:{format: "network"}};
 if(vErrors === null){
 vErrors = [err1];
 }
@@ -3053,7 +3744,7 @@ errors++;
 }
 }
 else {
-const err2 = {instancePath:instancePath+"/" + i0,schemaPath:"#/items/type",keyword:"type",params:{type: "string"}};
+const err2 = {instancePath:instancePath+"/" + i0,schemaPath:"#/anyOf/0/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err2];
 }
@@ -3065,7 +3756,7 @@ errors++;
 }
 }
 else {
-const err3 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "array"}};
+const err3 = {instancePath,schemaPath:"#/anyOf/0/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
 vErrors = [err3];
 }
@@ -3074,13 +3765,45 @@ vErrors.push(err3);
 }
 errors++;
 }
-validate72.errors = vErrors;
+var _valid0 = _errs1 === errors;
+valid0 = valid0 || _valid0;
+if(!valid0){
+const _errs5 = errors;
+if(!(validate75(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate75.errors : append(vErrors, validate75.errors);
+errors = vErrors.length;
+}
+var _valid0 = _errs5 === errors;
+valid0 = valid0 || _valid0;
+}
+if(!valid0){
+const err4 = {instancePath,schemaPath:"#/anyOf",keyword:"anyOf",params:{}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+else {
+errors = _errs0;
+if(vErrors !== null){
+if(_errs0){
+vErrors.length = _errs0;
+}
+else {
+vErrors = null;
+}
+}
+}
+validate74.errors = vErrors;
 return errors === 0;
 }
 
-const schema33 = {"type":"array","items":{"type":"string","format":"network"}};
+const schema36 = {"type":"array","items":{"type":"string","format":"network"}};
 
-function validate74(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate80(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(Array.isArray(data)){
@@ -3121,13 +3844,13 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate74.errors = vErrors;
+validate80.errors = vErrors;
 return errors === 0;
 }
 
-const schema34 = {"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}};
+const schema37 = {"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}};
 
-function validate76(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate82(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3279,12 +4002,12 @@ vErrors.push(err11);
 }
 errors++;
 }
-validate76.errors = vErrors;
+validate82.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate70(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate72(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3309,7 +4032,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema31.properties, key0))){
+if(!(func2.call(schema32.properties, key0))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -3364,14 +4087,14 @@ errors = vErrors.length;
 }
 }
 if(data.allow !== undefined){
-if(!(validate72(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
-vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
+if(!(validate74(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
 errors = vErrors.length;
 }
 }
 if(data.deny !== undefined){
-if(!(validate74(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
-vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
+if(!(validate80(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
+vErrors = vErrors === null ? validate80.errors : append(vErrors, validate80.errors);
 errors = vErrors.length;
 }
 }
@@ -3438,8 +4161,8 @@ errors++;
 }
 }
 if(data.timeouts !== undefined){
-if(!(validate76(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
-vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
+if(!(validate82(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+vErrors = vErrors === null ? validate82.errors : append(vErrors, validate82.errors);
 errors = vErrors.length;
 }
 }
@@ -3472,16 +4195,16 @@ vErrors.push(err12);
 }
 errors++;
 }
-validate70.errors = vErrors;
+validate72.errors = vErrors;
 return errors === 0;
 }
 
-const schema35 = {"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}};
-const formats94 = ACCEPTS.tcp_upstream;
-const schema36 = {"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]};
-const schema37 = {"type":"string","enum":["tcp","ib_api","ib_session"]};
+const schema38 = {"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}};
+const formats112 = ACCEPTS.tcp_upstream;
+const schema39 = {"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]};
+const schema40 = {"type":"string","enum":["tcp","ib_api","ib_session"]};
 
-function validate84(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate90(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(typeof data !== "string"){
@@ -3495,7 +4218,7 @@ vErrors.push(err0);
 errors++;
 }
 if(!(((data === "tcp") || (data === "ib_api")) || (data === "ib_session"))){
-const err1 = {instancePath,schemaPath:"#/enum",keyword:"enum",params:{allowedValues: schema37.enum}};
+const err1 = {instancePath,schemaPath:"#/enum",keyword:"enum",params:{allowedValues: schema40.enum}};
 if(vErrors === null){
 vErrors = [err1];
 }
@@ -3504,14 +4227,14 @@ vErrors.push(err1);
 }
 errors++;
 }
-validate84.errors = vErrors;
+validate90.errors = vErrors;
 return errors === 0;
 }
 
-const schema38 = {"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}};
-const formats100 = ACCEPTS.maintenance;
+const schema41 = {"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}};
+const formats118 = ACCEPTS.maintenance;
 
-function validate86(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate92(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3538,8 +4261,8 @@ errors++;
 }
 }
 if(data.check !== undefined){
-if(!(validate84(data.check, {instancePath:instancePath+"/check",parentData:data,parentDataProperty:"check",rootData}))){
-vErrors = vErrors === null ? validate84.errors : append(vErrors, validate84.errors);
+if(!(validate90(data.check, {instancePath:instancePath+"/check",parentData:data,parentDataProperty:"check",rootData}))){
+vErrors = vErrors === null ? validate90.errors : append(vErrors, validate90.errors);
 errors = vErrors.length;
 }
 }
@@ -3656,7 +4379,7 @@ errors++;
 if(data.maintenance !== undefined){
 let data5 = data.maintenance;
 if(typeof data5 === "string"){
-if(!(formats100(data5))){
+if(!(formats118(data5))){
 const err11 = {instancePath:instancePath+"/maintenance",schemaPath:"#/properties/maintenance/format",keyword:"format",params:{format: "maintenance"}};
 if(vErrors === null){
 vErrors = [err11];
@@ -3689,27 +4412,27 @@ vErrors.push(err13);
 }
 errors++;
 }
-validate86.errors = vErrors;
+validate92.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate83(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate89(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
 let valid0 = false;
 const _errs1 = errors;
-if(!(validate84(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate84.errors : append(vErrors, validate84.errors);
+if(!(validate90(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate90.errors : append(vErrors, validate90.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs1 === errors;
 valid0 = valid0 || _valid0;
 if(!valid0){
 const _errs2 = errors;
-if(!(validate86(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate86.errors : append(vErrors, validate86.errors);
+if(!(validate92(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate92.errors : append(vErrors, validate92.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs2 === errors;
@@ -3736,13 +4459,13 @@ vErrors = null;
 }
 }
 }
-validate83.errors = vErrors;
+validate89.errors = vErrors;
 return errors === 0;
 }
 
-const schema39 = {"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}};
+const schema42 = {"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}};
 
-function validate90(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate96(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3839,13 +4562,13 @@ vErrors.push(err7);
 }
 errors++;
 }
-validate90.errors = vErrors;
+validate96.errors = vErrors;
 return errors === 0;
 }
 
-const schema40 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}};
+const schema43 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}};
 
-function validate92(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate98(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3947,12 +4670,12 @@ vErrors.push(err7);
 }
 errors++;
 }
-validate92.errors = vErrors;
+validate98.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate79(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate85(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3987,7 +4710,7 @@ vErrors.push(err2);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema35.properties, key0))){
+if(!(func2.call(schema38.properties, key0))){
 const err3 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err3];
@@ -4038,7 +4761,7 @@ errors++;
 if(data.upstream !== undefined){
 let data2 = data.upstream;
 if(typeof data2 === "string"){
-if(!(formats94(data2))){
+if(!(formats112(data2))){
 const err7 = {instancePath:instancePath+"/upstream",schemaPath:"#/properties/upstream/format",keyword:"format",params:{format: "tcp_upstream"}};
 if(vErrors === null){
 vErrors = [err7];
@@ -4079,20 +4802,20 @@ errors = vErrors.length;
 }
 }
 if(data.allow !== undefined){
-if(!(validate72(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
-vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
+if(!(validate74(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
 errors = vErrors.length;
 }
 }
 if(data.deny !== undefined){
-if(!(validate74(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
-vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
+if(!(validate80(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
+vErrors = vErrors === null ? validate80.errors : append(vErrors, validate80.errors);
 errors = vErrors.length;
 }
 }
 if(data.expect !== undefined){
 if(!(data.expect === "ib_api")){
-const err10 = {instancePath:instancePath+"/expect",schemaPath:"#/properties/expect/enum",keyword:"enum",params:{allowedValues: schema35.properties.expect.enum}};
+const err10 = {instancePath:instancePath+"/expect",schemaPath:"#/properties/expect/enum",keyword:"enum",params:{allowedValues: schema38.properties.expect.enum}};
 if(vErrors === null){
 vErrors = [err10];
 }
@@ -4103,8 +4826,8 @@ errors++;
 }
 }
 if(data.health !== undefined){
-if(!(validate83(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
-vErrors = vErrors === null ? validate83.errors : append(vErrors, validate83.errors);
+if(!(validate89(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
+vErrors = vErrors === null ? validate89.errors : append(vErrors, validate89.errors);
 errors = vErrors.length;
 }
 }
@@ -4159,8 +4882,8 @@ errors++;
 }
 }
 if(data.connection_rate !== undefined){
-if(!(validate90(data.connection_rate, {instancePath:instancePath+"/connection_rate",parentData:data,parentDataProperty:"connection_rate",rootData}))){
-vErrors = vErrors === null ? validate90.errors : append(vErrors, validate90.errors);
+if(!(validate96(data.connection_rate, {instancePath:instancePath+"/connection_rate",parentData:data,parentDataProperty:"connection_rate",rootData}))){
+vErrors = vErrors === null ? validate96.errors : append(vErrors, validate96.errors);
 errors = vErrors.length;
 }
 }
@@ -4190,8 +4913,8 @@ errors++;
 }
 }
 if(data.timeouts !== undefined){
-if(!(validate92(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
-vErrors = vErrors === null ? validate92.errors : append(vErrors, validate92.errors);
+if(!(validate98(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+vErrors = vErrors === null ? validate98.errors : append(vErrors, validate98.errors);
 errors = vErrors.length;
 }
 }
@@ -4212,26 +4935,26 @@ vErrors.push(err17);
 }
 errors++;
 }
-validate79.errors = vErrors;
+validate85.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate69(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate71(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
 const tag0 = data.protocol;
 if(typeof tag0 == "string"){
 if(tag0 === "http"){
-if(!(validate70(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate70.errors : append(vErrors, validate70.errors);
+if(!(validate72(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
 errors = vErrors.length;
 }
 }
 else if(tag0 === "tcp"){
-if(!(validate79(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate79.errors : append(vErrors, validate79.errors);
+if(!(validate85(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate85.errors : append(vErrors, validate85.errors);
 errors = vErrors.length;
 }
 }
@@ -4267,22 +4990,22 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate69.errors = vErrors;
+validate71.errors = vErrors;
 return errors === 0;
 }
 
-const schema41 = {"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}};
-const formats116 = ACCEPTS.host_pattern;
-const formats118 = ACCEPTS.path;
-const formats122 = ACCEPTS.linear_regex;
-const formats124 = ACCEPTS.method;
-const formats126 = ACCEPTS.header_name;
-const formats130 = ACCEPTS.upstream;
-const schema42 = {"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]};
-const schema43 = {"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"}}};
-const schema44 = {"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}};
+const schema44 = {"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}};
+const formats134 = ACCEPTS.host_pattern;
+const formats136 = ACCEPTS.path;
+const formats140 = ACCEPTS.linear_regex;
+const formats142 = ACCEPTS.method;
+const formats144 = ACCEPTS.header_name;
+const formats148 = ACCEPTS.upstream;
+const schema45 = {"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]};
+const schema46 = {"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"}}};
+const schema47 = {"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}};
 
-function validate101(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate107(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4315,7 +5038,7 @@ const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
 let data1 = data0[i0];
 if(typeof data1 === "string"){
-if(!(formats38(data1))){
+if(!(formats50(data1))){
 const err2 = {instancePath:instancePath+"/names/" + i0,schemaPath:"#/properties/names/items/format",keyword:"format",params:{format: "name"}};
 if(vErrors === null){
 vErrors = [err2];
@@ -4380,7 +5103,7 @@ const len1 = data2.length;
 for(let i2=0; i2<len1; i2++){
 let data3 = data2[i2];
 if(typeof data3 === "string"){
-if(!(formats70(data3))){
+if(!(formats82(data3))){
 const err6 = {instancePath:instancePath+"/scopes/" + i2,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
 if(vErrors === null){
 vErrors = [err6];
@@ -4449,13 +5172,13 @@ vErrors.push(err10);
 }
 errors++;
 }
-validate101.errors = vErrors;
+validate107.errors = vErrors;
 return errors === 0;
 }
 
-const schema45 = {"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}};
+const schema48 = {"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}};
 
-function validate103(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate109(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4632,12 +5355,12 @@ vErrors.push(err11);
 }
 errors++;
 }
-validate103.errors = vErrors;
+validate109.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate100(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate106(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4662,7 +5385,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!((key0 === "token") || (key0 === "client_certificate"))){
+if(!(((key0 === "token") || (key0 === "client_certificate")) || (key0 === "tailnet"))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -4674,14 +5397,20 @@ errors++;
 }
 }
 if(data.token !== undefined){
-if(!(validate101(data.token, {instancePath:instancePath+"/token",parentData:data,parentDataProperty:"token",rootData}))){
-vErrors = vErrors === null ? validate101.errors : append(vErrors, validate101.errors);
+if(!(validate107(data.token, {instancePath:instancePath+"/token",parentData:data,parentDataProperty:"token",rootData}))){
+vErrors = vErrors === null ? validate107.errors : append(vErrors, validate107.errors);
 errors = vErrors.length;
 }
 }
 if(data.client_certificate !== undefined){
-if(!(validate103(data.client_certificate, {instancePath:instancePath+"/client_certificate",parentData:data,parentDataProperty:"client_certificate",rootData}))){
-vErrors = vErrors === null ? validate103.errors : append(vErrors, validate103.errors);
+if(!(validate109(data.client_certificate, {instancePath:instancePath+"/client_certificate",parentData:data,parentDataProperty:"client_certificate",rootData}))){
+vErrors = vErrors === null ? validate109.errors : append(vErrors, validate109.errors);
+errors = vErrors.length;
+}
+}
+if(data.tailnet !== undefined){
+if(!(validate76(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
+vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
 errors = vErrors.length;
 }
 }
@@ -4696,12 +5425,12 @@ vErrors.push(err3);
 }
 errors++;
 }
-validate100.errors = vErrors;
+validate106.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate99(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate105(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
@@ -4734,8 +5463,8 @@ errors++;
 }
 const len0 = data.length;
 for(let i0=0; i0<len0; i0++){
-if(!(validate100(data[i0], {instancePath:instancePath+"/" + i0,parentData:data,parentDataProperty:i0,rootData}))){
-vErrors = vErrors === null ? validate100.errors : append(vErrors, validate100.errors);
+if(!(validate106(data[i0], {instancePath:instancePath+"/" + i0,parentData:data,parentDataProperty:i0,rootData}))){
+vErrors = vErrors === null ? validate106.errors : append(vErrors, validate106.errors);
 errors = vErrors.length;
 }
 }
@@ -4774,20 +5503,20 @@ vErrors = null;
 }
 }
 }
-validate99.errors = vErrors;
+validate105.errors = vErrors;
 return errors === 0;
 }
 
-const schema46 = {"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}};
+const schema49 = {"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}};
 
-function validate107(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate114(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
 for(const key0 in data){
 const _errs1 = errors;
 if(typeof key0 === "string"){
-if(!(formats126(key0))){
+if(!(formats144(key0))){
 const err0 = {instancePath,schemaPath:"#/propertyNames/format",keyword:"format",params:{format: "header_name"},propertyName:key0};
 if(vErrors === null){
 vErrors = [err0];
@@ -4846,13 +5575,13 @@ vErrors.push(err4);
 }
 errors++;
 }
-validate107.errors = vErrors;
+validate114.errors = vErrors;
 return errors === 0;
 }
 
-const schema47 = {"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}};
+const schema50 = {"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}};
 
-function validate109(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate116(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4869,8 +5598,8 @@ errors++;
 }
 }
 if(data.set !== undefined){
-if(!(validate107(data.set, {instancePath:instancePath+"/set",parentData:data,parentDataProperty:"set",rootData}))){
-vErrors = vErrors === null ? validate107.errors : append(vErrors, validate107.errors);
+if(!(validate114(data.set, {instancePath:instancePath+"/set",parentData:data,parentDataProperty:"set",rootData}))){
+vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
 errors = vErrors.length;
 }
 }
@@ -4881,7 +5610,7 @@ const len0 = data1.length;
 for(let i0=0; i0<len0; i0++){
 let data2 = data1[i0];
 if(typeof data2 === "string"){
-if(!(formats126(data2))){
+if(!(formats144(data2))){
 const err1 = {instancePath:instancePath+"/remove/" + i0,schemaPath:"#/properties/remove/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err1];
@@ -4926,14 +5655,14 @@ vErrors.push(err4);
 }
 errors++;
 }
-validate109.errors = vErrors;
+validate116.errors = vErrors;
 return errors === 0;
 }
 
-const schema48 = {"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}};
-const formats146 = ACCEPTS.origin;
+const schema51 = {"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}};
+const formats164 = ACCEPTS.origin;
 
-function validate112(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate119(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4976,7 +5705,7 @@ const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
 let data1 = data0[i0];
 if(typeof data1 === "string"){
-if(!(formats146(data1))){
+if(!(formats164(data1))){
 const err3 = {instancePath:instancePath+"/origins/" + i0,schemaPath:"#/properties/origins/items/format",keyword:"format",params:{format: "origin"}};
 if(vErrors === null){
 vErrors = [err3];
@@ -5041,7 +5770,7 @@ const len1 = data2.length;
 for(let i2=0; i2<len1; i2++){
 let data3 = data2[i2];
 if(typeof data3 === "string"){
-if(!(formats124(data3))){
+if(!(formats142(data3))){
 const err7 = {instancePath:instancePath+"/methods/" + i2,schemaPath:"#/properties/methods/items/format",keyword:"format",params:{format: "method"}};
 if(vErrors === null){
 vErrors = [err7];
@@ -5082,7 +5811,7 @@ const len2 = data4.length;
 for(let i3=0; i3<len2; i3++){
 let data5 = data4[i3];
 if(typeof data5 === "string"){
-if(!(formats126(data5))){
+if(!(formats144(data5))){
 const err10 = {instancePath:instancePath+"/headers/" + i3,schemaPath:"#/properties/headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err10];
@@ -5123,7 +5852,7 @@ const len3 = data6.length;
 for(let i4=0; i4<len3; i4++){
 let data7 = data6[i4];
 if(typeof data7 === "string"){
-if(!(formats126(data7))){
+if(!(formats144(data7))){
 const err13 = {instancePath:instancePath+"/expose_headers/" + i4,schemaPath:"#/properties/expose_headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err13];
@@ -5205,12 +5934,12 @@ vErrors.push(err19);
 }
 errors++;
 }
-validate112.errors = vErrors;
+validate119.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate98(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate104(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5235,7 +5964,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema41.properties, key0))){
+if(!(func2.call(schema44.properties, key0))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -5249,7 +5978,7 @@ errors++;
 if(data.name !== undefined){
 let data0 = data.name;
 if(typeof data0 === "string"){
-if(!(formats38(data0))){
+if(!(formats50(data0))){
 const err3 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/format",keyword:"format",params:{format: "name"}};
 if(vErrors === null){
 vErrors = [err3];
@@ -5288,7 +6017,7 @@ const len0 = data1.length;
 for(let i0=0; i0<len0; i0++){
 let data2 = data1[i0];
 if(typeof data2 === "string"){
-if(!(formats38(data2))){
+if(!(formats50(data2))){
 const err6 = {instancePath:instancePath+"/listeners/" + i0,schemaPath:"#/properties/listeners/items/format",keyword:"format",params:{format: "name"}};
 if(vErrors === null){
 vErrors = [err6];
@@ -5349,7 +6078,7 @@ errors++;
 if(data.host !== undefined){
 let data3 = data.host;
 if(typeof data3 === "string"){
-if(!(formats116(data3))){
+if(!(formats134(data3))){
 const err10 = {instancePath:instancePath+"/host",schemaPath:"#/properties/host/format",keyword:"format",params:{format: "host_pattern"}};
 if(vErrors === null){
 vErrors = [err10];
@@ -5374,7 +6103,7 @@ errors++;
 if(data.path !== undefined){
 let data4 = data.path;
 if(typeof data4 === "string"){
-if(!(formats118(data4))){
+if(!(formats136(data4))){
 const err12 = {instancePath:instancePath+"/path",schemaPath:"#/properties/path/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err12];
@@ -5399,7 +6128,7 @@ errors++;
 if(data.path_prefix !== undefined){
 let data5 = data.path_prefix;
 if(typeof data5 === "string"){
-if(!(formats118(data5))){
+if(!(formats136(data5))){
 const err14 = {instancePath:instancePath+"/path_prefix",schemaPath:"#/properties/path_prefix/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err14];
@@ -5424,7 +6153,7 @@ errors++;
 if(data.path_regex !== undefined){
 let data6 = data.path_regex;
 if(typeof data6 === "string"){
-if(!(formats122(data6))){
+if(!(formats140(data6))){
 const err16 = {instancePath:instancePath+"/path_regex",schemaPath:"#/properties/path_regex/format",keyword:"format",params:{format: "linear_regex"}};
 if(vErrors === null){
 vErrors = [err16];
@@ -5463,7 +6192,7 @@ const len1 = data7.length;
 for(let i2=0; i2<len1; i2++){
 let data8 = data7[i2];
 if(typeof data8 === "string"){
-if(!(formats124(data8))){
+if(!(formats142(data8))){
 const err19 = {instancePath:instancePath+"/methods/" + i2,schemaPath:"#/properties/methods/items/format",keyword:"format",params:{format: "method"}};
 if(vErrors === null){
 vErrors = [err19];
@@ -5537,7 +6266,7 @@ errors++;
 for(const key1 in data9){
 const _errs22 = errors;
 if(typeof key1 === "string"){
-if(!(formats126(key1))){
+if(!(formats144(key1))){
 const err24 = {instancePath:instancePath+"/headers",schemaPath:"#/properties/headers/propertyNames/format",keyword:"format",params:{format: "header_name"},propertyName:key1};
 if(vErrors === null){
 vErrors = [err24];
@@ -5635,7 +6364,7 @@ errors++;
 if(data.upstream !== undefined){
 let data12 = data.upstream;
 if(typeof data12 === "string"){
-if(!(formats130(data12))){
+if(!(formats148(data12))){
 const err32 = {instancePath:instancePath+"/upstream",schemaPath:"#/properties/upstream/format",keyword:"format",params:{format: "upstream"}};
 if(vErrors === null){
 vErrors = [err32];
@@ -5658,15 +6387,15 @@ errors++;
 }
 }
 if(data.auth !== undefined){
-if(!(validate99(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
-vErrors = vErrors === null ? validate99.errors : append(vErrors, validate99.errors);
+if(!(validate105(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
+vErrors = vErrors === null ? validate105.errors : append(vErrors, validate105.errors);
 errors = vErrors.length;
 }
 }
 if(data.strip_prefix !== undefined){
 let data14 = data.strip_prefix;
 if(typeof data14 === "string"){
-if(!(formats118(data14))){
+if(!(formats136(data14))){
 const err34 = {instancePath:instancePath+"/strip_prefix",schemaPath:"#/properties/strip_prefix/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err34];
@@ -5689,8 +6418,8 @@ errors++;
 }
 }
 if(data.set_headers !== undefined){
-if(!(validate107(data.set_headers, {instancePath:instancePath+"/set_headers",parentData:data,parentDataProperty:"set_headers",rootData}))){
-vErrors = vErrors === null ? validate107.errors : append(vErrors, validate107.errors);
+if(!(validate114(data.set_headers, {instancePath:instancePath+"/set_headers",parentData:data,parentDataProperty:"set_headers",rootData}))){
+vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
 errors = vErrors.length;
 }
 }
@@ -5701,7 +6430,7 @@ const len2 = data16.length;
 for(let i4=0; i4<len2; i4++){
 let data17 = data16[i4];
 if(typeof data17 === "string"){
-if(!(formats126(data17))){
+if(!(formats144(data17))){
 const err36 = {instancePath:instancePath+"/remove_headers/" + i4,schemaPath:"#/properties/remove_headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err36];
@@ -5736,8 +6465,8 @@ errors++;
 }
 }
 if(data.response_headers !== undefined){
-if(!(validate109(data.response_headers, {instancePath:instancePath+"/response_headers",parentData:data,parentDataProperty:"response_headers",rootData}))){
-vErrors = vErrors === null ? validate109.errors : append(vErrors, validate109.errors);
+if(!(validate116(data.response_headers, {instancePath:instancePath+"/response_headers",parentData:data,parentDataProperty:"response_headers",rootData}))){
+vErrors = vErrors === null ? validate116.errors : append(vErrors, validate116.errors);
 errors = vErrors.length;
 }
 }
@@ -5754,8 +6483,8 @@ errors++;
 }
 }
 if(data.cors !== undefined){
-if(!(validate112(data.cors, {instancePath:instancePath+"/cors",parentData:data,parentDataProperty:"cors",rootData}))){
-vErrors = vErrors === null ? validate112.errors : append(vErrors, validate112.errors);
+if(!(validate119(data.cors, {instancePath:instancePath+"/cors",parentData:data,parentDataProperty:"cors",rootData}))){
+vErrors = vErrors === null ? validate119.errors : append(vErrors, validate119.errors);
 errors = vErrors.length;
 }
 }
@@ -5770,7 +6499,7 @@ vErrors.push(err40);
 }
 errors++;
 }
-validate98.errors = vErrors;
+validate104.errors = vErrors;
 return errors === 0;
 }
 
@@ -5925,13 +6654,19 @@ vErrors = vErrors === null ? validate48.errors : append(vErrors, validate48.erro
 errors = vErrors.length;
 }
 }
+if(data.tailscale !== undefined){
+if(!(validate52(data.tailscale, {instancePath:instancePath+"/tailscale",parentData:data,parentDataProperty:"tailscale",rootData}))){
+vErrors = vErrors === null ? validate52.errors : append(vErrors, validate52.errors);
+errors = vErrors.length;
+}
+}
 if(data.upstreams !== undefined){
-let data10 = data.upstreams;
-if(data10 && typeof data10 == "object" && !Array.isArray(data10)){
-for(const key1 in data10){
-const _errs17 = errors;
+let data11 = data.upstreams;
+if(data11 && typeof data11 == "object" && !Array.isArray(data11)){
+for(const key1 in data11){
+const _errs18 = errors;
 if(typeof key1 === "string"){
-if(!(formats38(key1))){
+if(!(formats50(key1))){
 const err9 = {instancePath:instancePath+"/upstreams",schemaPath:"#/properties/upstreams/propertyNames/format",keyword:"format",params:{format: "name"},propertyName:key1};
 if(vErrors === null){
 vErrors = [err9];
@@ -5942,7 +6677,7 @@ vErrors.push(err9);
 errors++;
 }
 }
-var valid3 = _errs17 === errors;
+var valid3 = _errs18 === errors;
 if(!valid3){
 const err10 = {instancePath:instancePath+"/upstreams",schemaPath:"#/properties/upstreams/propertyNames",keyword:"propertyNames",params:{propertyName: key1}};
 if(vErrors === null){
@@ -5954,9 +6689,9 @@ vErrors.push(err10);
 errors++;
 }
 }
-for(const key2 in data10){
-if(!(validate52(data10[key2], {instancePath:instancePath+"/upstreams/" + key2.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data10,parentDataProperty:key2,rootData}))){
-vErrors = vErrors === null ? validate52.errors : append(vErrors, validate52.errors);
+for(const key2 in data11){
+if(!(validate54(data11[key2], {instancePath:instancePath+"/upstreams/" + key2.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data11,parentDataProperty:key2,rootData}))){
+vErrors = vErrors === null ? validate54.errors : append(vErrors, validate54.errors);
 errors = vErrors.length;
 }
 }
@@ -5973,15 +6708,15 @@ errors++;
 }
 }
 if(data.auth !== undefined){
-if(!(validate65(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
-vErrors = vErrors === null ? validate65.errors : append(vErrors, validate65.errors);
+if(!(validate67(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
+vErrors = vErrors === null ? validate67.errors : append(vErrors, validate67.errors);
 errors = vErrors.length;
 }
 }
 if(data.listeners !== undefined){
-let data13 = data.listeners;
-if(data13 && typeof data13 == "object" && !Array.isArray(data13)){
-if(Object.keys(data13).length < 1){
+let data14 = data.listeners;
+if(data14 && typeof data14 == "object" && !Array.isArray(data14)){
+if(Object.keys(data14).length < 1){
 const err12 = {instancePath:instancePath+"/listeners",schemaPath:"#/properties/listeners/minProperties",keyword:"minProperties",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err12];
@@ -5991,10 +6726,10 @@ vErrors.push(err12);
 }
 errors++;
 }
-for(const key3 in data13){
-const _errs23 = errors;
+for(const key3 in data14){
+const _errs24 = errors;
 if(typeof key3 === "string"){
-if(!(formats38(key3))){
+if(!(formats50(key3))){
 const err13 = {instancePath:instancePath+"/listeners",schemaPath:"#/properties/listeners/propertyNames/format",keyword:"format",params:{format: "name"},propertyName:key3};
 if(vErrors === null){
 vErrors = [err13];
@@ -6005,7 +6740,7 @@ vErrors.push(err13);
 errors++;
 }
 }
-var valid5 = _errs23 === errors;
+var valid5 = _errs24 === errors;
 if(!valid5){
 const err14 = {instancePath:instancePath+"/listeners",schemaPath:"#/properties/listeners/propertyNames",keyword:"propertyNames",params:{propertyName: key3}};
 if(vErrors === null){
@@ -6017,9 +6752,9 @@ vErrors.push(err14);
 errors++;
 }
 }
-for(const key4 in data13){
-if(!(validate69(data13[key4], {instancePath:instancePath+"/listeners/" + key4.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data13,parentDataProperty:key4,rootData}))){
-vErrors = vErrors === null ? validate69.errors : append(vErrors, validate69.errors);
+for(const key4 in data14){
+if(!(validate71(data14[key4], {instancePath:instancePath+"/listeners/" + key4.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data14,parentDataProperty:key4,rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
 errors = vErrors.length;
 }
 }
@@ -6036,12 +6771,12 @@ errors++;
 }
 }
 if(data.routes !== undefined){
-let data15 = data.routes;
-if(Array.isArray(data15)){
-const len1 = data15.length;
+let data16 = data.routes;
+if(Array.isArray(data16)){
+const len1 = data16.length;
 for(let i1=0; i1<len1; i1++){
-if(!(validate98(data15[i1], {instancePath:instancePath+"/routes/" + i1,parentData:data15,parentDataProperty:i1,rootData}))){
-vErrors = vErrors === null ? validate98.errors : append(vErrors, validate98.errors);
+if(!(validate104(data16[i1], {instancePath:instancePath+"/routes/" + i1,parentData:data16,parentDataProperty:i1,rootData}))){
+vErrors = vErrors === null ? validate104.errors : append(vErrors, validate104.errors);
 errors = vErrors.length;
 }
 }

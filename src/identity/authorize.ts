@@ -37,6 +37,7 @@ export function authorize(ways: readonly AuthWayPlan[] | null, authentication: A
       if (admitted !== null) return permitFor(admitted);
       continue;
     }
+    if (way.kind === "tailnet") continue;
     tokenAdmits = true;
     if (identity === null || (way.names !== null && !way.names.has(identity.name))) continue;
     if (hasAll(identity.scopes, way.scopes)) return permitFor(identity);

@@ -3,6 +3,8 @@ import { BlockList, isIP, isIPv4 } from "node:net";
 
 export type TcpAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number };
 export type UnixAddress = { readonly kind: "unix"; readonly path: string };
+/** A port of the node in the tailnet; which socket that is, is for tailscaled's mode to say. */
+export type TailnetAddress = { readonly kind: "tailnet"; readonly port: number };
 
 // A socket address is limited to 107 bytes by Linux (sockaddr_un).
 const MAX_UNIX_PATH_BYTES = 107;
@@ -19,11 +21,17 @@ function parseUnix(text: string): UnixAddress | null {
 }
 
 /**
- * `":8443"` (host null: all interfaces), `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/path`.
- * Port 0 asks the system for a free one. Null when the text is none of them.
+ * `":8443"` (host null: all interfaces), `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/path` or `tailnet:4003`.
+ * Port 0 asks the system for a free one; the tailnet has none. Null when the text is none of them.
  */
-export function parseListenAddress(text: string): { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | UnixAddress | null {
+export function parseListenAddress(
+  text: string,
+): { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | UnixAddress | TailnetAddress | null {
   if (text.startsWith("unix:")) return parseUnix(text);
+  if (text.startsWith("tailnet:")) {
+    const tailnetPort = parsePort(text.slice("tailnet:".length));
+    return tailnetPort === null || tailnetPort === 0 ? null : { kind: "tailnet", port: tailnetPort };
+  }
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^[\]:/\s]*)):(\d+)$/.exec(text);
   const port = parsePort(match?.[3]);
   if (match === null || port === null) return null;
@@ -52,15 +60,16 @@ export function parseDialAddress(text: string): TcpAddress | UnixAddress | null 
   return { kind: "tcp", host: host.toLowerCase(), port };
 }
 
-/** `127.0.0.1:80`, `[::1]:80`, `*:80` (all interfaces) or `unix:/path`. */
-export function formatAddress(address: { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | UnixAddress): string {
+/** `127.0.0.1:80`, `[::1]:80`, `*:80` (all interfaces), `unix:/path` or `tailnet:80`. */
+export function formatAddress(address: { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | UnixAddress | TailnetAddress): string {
   if (address.kind === "unix") return `unix:${address.path}`;
+  if (address.kind === "tailnet") return `tailnet:${address.port}`;
   return `${address.host === null ? "*" : address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
 }
 
 /** Whether only this machine reaches the address: 127.0.0.0/8, ::1, localhost or a unix socket. */
-export function isLoopback(address: { readonly kind: "tcp"; readonly host: string | null } | { readonly kind: "unix" }): boolean {
-  if (address.kind === "unix") return true;
+export function isLoopback(address: { readonly kind: "tcp"; readonly host: string | null } | { readonly kind: "unix" | "tailnet" }): boolean {
+  if (!("host" in address)) return address.kind === "unix";
   const host = address.host;
   return host !== null && (host === "localhost" || (isIPv4(host) && host.startsWith("127.")) || (isIP(host) === 6 && LOOPBACK6.check(host, "ipv6")));
 }
@@ -80,10 +89,15 @@ export type ListenPlace = NonNullable<ReturnType<typeof parseListenAddress>>;
 export function collide(a: ListenPlace, b: ListenPlace): boolean {
   if (a.kind === "unix" || b.kind === "unix") return a.kind === "unix" && b.kind === "unix" && a.path === b.path;
   if (a.port !== b.port || a.port === 0) return false;
-  const [hostA, hostB] = [plainHost(a.host), plainHost(b.host)];
+  const [hostA, hostB] = [plainHost(hostOf(a)), plainHost(hostOf(b))];
   if (hostA === hostB || hostA === "*" || hostB === "*") return true;
   const isV4 = (host: string): boolean => !host.includes(":");
   return (hostA === "0.0.0.0" && isV4(hostB)) || (hostB === "0.0.0.0" && isV4(hostA));
+}
+
+/** In userspace mode tailscaled brings connections to loopback. */
+function hostOf(address: Exclude<ListenPlace, UnixAddress>): string | null {
+  return address.kind === "tailnet" ? "127.0.0.1" : address.host;
 }
 
 /** "*" for all interfaces: `::` takes IPv4 too, as Node.js opens it. */

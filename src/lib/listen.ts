@@ -1,11 +1,13 @@
 // Makes a server listen, on a port or on a unix socket whose file has the mode that it must have.
 import { chmodSync } from "node:fs";
 import type { Server } from "node:net";
-import type { ListenPlace } from "./address.ts";
+import type { ListenPlace, TailnetAddress } from "./address.ts";
 import { systemErrorCode } from "./errors.ts";
 import { removeStaleSocket } from "./unix-socket.ts";
 
 const BACKLOG = 511;
+
+type BindPlace = Exclude<ListenPlace, TailnetAddress>;
 
 /**
  * Resolves when the server listens; errors of later accepts (too many open files) leave it listening and are ignored. The file of a
@@ -13,7 +15,7 @@ const BACKLOG = 511;
  * @param fileMode of the file of a unix socket
  * @throws the system's error, with the server closed
  */
-export async function listen(server: Server, address: ListenPlace, fileMode: number): Promise<void> {
+export async function listen(server: Server, address: BindPlace, fileMode: number): Promise<void> {
   try {
     await attempt(server, address, fileMode);
   } catch (error) {
@@ -22,7 +24,7 @@ export async function listen(server: Server, address: ListenPlace, fileMode: num
   }
 }
 
-function attempt(server: Server, address: ListenPlace, fileMode: number): Promise<void> {
+function attempt(server: Server, address: BindPlace, fileMode: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   function onError(error: Error): void {
     server.off("listening", onListening);

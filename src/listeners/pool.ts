@@ -53,7 +53,8 @@ export class BoundSocket {
       this.#waiting.push(socket);
     });
     try {
-      await listen(server, this.address, SOCKET_FILE_MODE);
+      const { address } = this;
+      await listen(server, address.kind === "tailnet" ? { kind: "tcp", host: "127.0.0.1", port: address.port } : address, SOCKET_FILE_MODE);
     } catch (error) {
       this.down = describeSystemError(error);
       throw error;

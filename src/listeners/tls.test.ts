@@ -49,7 +49,14 @@ async function serve(options: Options = {}): Promise<{ port: number; stats: TlsS
   const { listener = "web", source = null, tickets = null, challenges = new AcmeChallenges(), handshakeTimeoutMs = 5_000 } = options;
   const protocol = { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, ...options.protocol } as const;
   const certificates = createListenerTls(
-    { mode: "application", certificates: [], acme: null, internal: source === null, protocol: { ...protocol, key: JSON.stringify(protocol) } },
+    {
+      mode: "application",
+      certificates: [],
+      acme: null,
+      tailscale: false,
+      internal: source === null,
+      protocol: { ...protocol, key: JSON.stringify(protocol) },
+    },
     { listener, hosts: ["a.example.com"], listenHost: "127.0.0.1", acme: source, internalCa: ca, tickets },
   );
   const stats = new TlsStats();

@@ -35,6 +35,7 @@ export class TlsPlans {
       mode: tls.mode,
       certificates,
       acme: tls.acme === undefined ? null : this.#acme(name, listener, tls.acme, certificates),
+      tailscale: tls.tailscale,
       internal: tls.internal,
       protocol: this.#protocol(tls),
     };

@@ -4,7 +4,7 @@ import { AddressSet, parseListenAddress } from "../lib/address.ts";
 import { buildRoutes } from "./build-routes.ts";
 import { TlsPlans } from "./build-tls.ts";
 import { UpstreamPlans } from "./build-upstreams.ts";
-import type { AccessLogPlan, AlertsPlan, ListenAddress, ListenerPlan, Plan } from "./model.ts";
+import type { AccessLogPlan, AlertsPlan, BindAddress, ListenAddress, ListenerPlan, Plan } from "./model.ts";
 import { durationMs, sizeBytes } from "./units.ts";
 
 /**
@@ -22,7 +22,8 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
       name,
       listen: listenAddress(listener.listen),
       tls: tls.plan(name, listener),
-      allow: listener.allow === undefined ? null : new AddressSet(listener.allow),
+      allow: Array.isArray(listener.allow) ? new AddressSet(listener.allow) : null,
+      allowTailnet: null,
       deny: listener.deny === undefined || listener.deny.length === 0 ? null : new AddressSet(listener.deny),
       maxConnections: listener.max_connections,
       accessLog: buildAccessLog(listener.access_log ?? config.access_log),
@@ -37,10 +38,11 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
   return {
     log: { level: config.log.level ?? "info", format: config.log.format },
     stateDir: config.state.dir,
-    admin: listenAddress(config.admin.listen),
+    admin: bindAddress(config.admin.listen),
     drainTimeoutMs: durationMs(config.drain_timeout),
     trustedProxies: new AddressSet(config.trusted_proxies),
     alerts: buildAlerts(config),
+    tailscale: null,
     tokens: config.auth.tokens.map((token) => ({ name: token.name, sha256: Buffer.from(token.sha256 ?? "", "hex"), scopes: token.scopes })),
     upstreams: upstreams.all,
     listeners,
@@ -84,6 +86,12 @@ function buildTcp(listener: TcpListener, upstream: string) {
 function buildAccessLog(log: AccessLog): AccessLogPlan {
   if (typeof log === "string") return { kind: log };
   return { kind: "files", dir: log.dir, retentionMs: durationMs(log.retention), maxBytes: sizeBytes(log.max_size) };
+}
+
+function bindAddress(text: string): BindAddress {
+  const address = listenAddress(text);
+  if (address.kind === "tailnet") throw new RangeError("Not an address of this machine");
+  return address;
 }
 
 function listenAddress(text: string): ListenAddress {

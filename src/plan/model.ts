@@ -1,8 +1,11 @@
 // The plan: what should run, as plain data. Code that serves traffic sees this and never the configuration.
 import type { AddressSet } from "../lib/address.ts";
 
-/** Where a listener listens. `host` null means all interfaces, IPv6 and IPv4. */
-export type ListenAddress = { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+/** What a socket is bound to. `host` null means all interfaces, IPv6 and IPv4. */
+export type BindAddress = { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+
+/** Where a listener listens. A port of the tailnet is bound where tailscaled brings its connections. */
+export type ListenAddress = BindAddress | { readonly kind: "tailnet"; readonly port: number };
 
 /** Where an upstream connection goes. */
 export type DialAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
@@ -38,6 +41,8 @@ export type TlsTermination = {
   /** The first one is also for clients without a known server name. */
   readonly certificates: readonly CertificatePair[];
   readonly acme: AcmePlan | null;
+  /** The certificate that tailscaled gets for the node's name. */
+  readonly tailscale: boolean;
   readonly internal: boolean;
   readonly protocol: TlsProtocolPlan;
 };
@@ -138,12 +143,24 @@ export type UpstreamPlan = {
 export type TokenPlan = { readonly name: string; readonly sha256: Buffer; readonly scopes: readonly string[] };
 
 /**
+ * People and devices of the tailnet: one match is enough, and when all are null every node matches. All lower case. `users` are login names, of nodes
+ * without tags; `nodes` are first labels of names in our own tailnet, or whole names without the final dot.
+ */
+export type TailnetMatch = {
+  readonly users: ReadonlySet<string> | null;
+  readonly tags: ReadonlySet<string> | null;
+  readonly nodes: ReadonlySet<string> | null;
+};
+
+/**
  * One way in. A token by name (null = any) that grants all of `scopes`; or a client certificate, any of them when both sets are null,
- * otherwise one whose common name, distinguished name (RFC 2253) or subject alternative name is in one of them.
+ * otherwise one whose common name, distinguished name (RFC 2253) or subject alternative name is in one of them; or a node of the tailnet
+ * on a connection to a `tailnet:` listener.
  */
 export type AuthWayPlan =
   | { readonly kind: "token"; readonly names: ReadonlySet<string> | null; readonly scopes: readonly string[] }
-  | { readonly kind: "client_certificate"; readonly subjects: ReadonlySet<string> | null; readonly sans: ReadonlySet<string> | null };
+  | { readonly kind: "client_certificate"; readonly subjects: ReadonlySet<string> | null; readonly sans: ReadonlySet<string> | null }
+  | { readonly kind: "tailnet"; readonly match: TailnetMatch };
 
 export type HeaderRules = {
   /** Pairs name, value; names as written. */
@@ -197,6 +214,8 @@ type ListenerBase = {
   readonly tls: TlsPlan;
   /** Null: everybody. */
   readonly allow: AddressSet | null;
+  /** Only on `tailnet:` listeners; null: every node. */
+  readonly allowTailnet: TailnetMatch | null;
   readonly deny: AddressSet | null;
   readonly maxConnections: number;
   readonly accessLog: AccessLogPlan;
@@ -233,14 +252,57 @@ export type LogPlan = { readonly level: "trace" | "debug" | "info" | "warn" | "e
 /** `secret` null: not signed. */
 export type AlertsPlan = { readonly webhook: { readonly url: string; readonly secret: string | null } };
 
+/** What flags of `tailscale up` may set besides what has keys of its own. Everything is always told to tailscaled, so that a flag that is taken away has an effect. */
+export type TailscaleFlags = {
+  readonly acceptRoutes: boolean;
+  /** Networks; an exit node has 0.0.0.0/0 and ::/0 among them. */
+  readonly advertiseRoutes: readonly string[];
+  /** Address of a node; null = none. */
+  readonly exitNode: string | null;
+  readonly exitNodeAllowLanAccess: boolean;
+  readonly snatSubnetRoutes: boolean;
+  readonly statefulFiltering: boolean;
+  readonly advertiseConnector: boolean;
+  readonly reportPosture: boolean;
+  /** Null: none. */
+  readonly operator: string | null;
+};
+
+/** The tailscaled that Sidegate runs, and what it asks of the tailnet. */
+export type TailscaleNodePlan = {
+  readonly kind: "own";
+  /** Null: the machine's. */
+  readonly hostname: string | null;
+  /** Null: somebody logs in by a browser. Never logged. */
+  readonly authKey: string | null;
+  readonly tags: readonly string[];
+  /** Null: Tailscale's own. */
+  readonly controlUrl: string | null;
+  readonly acceptDns: boolean;
+  readonly ephemeral: boolean;
+  readonly timeoutMs: number;
+  readonly seal: boolean;
+  readonly tun: boolean;
+  readonly stateDir: string;
+  readonly flags: TailscaleFlags;
+};
+
+/** A tailscaled of somebody else, whose settings are not ours. */
+export type TailscaleExternalPlan = { readonly kind: "external"; readonly socket: string; readonly timeoutMs: number; readonly seal: boolean };
+
+/** `ports`: those that `tailnet:` listeners open, in ascending order. */
+export type TailscalePlan = (TailscaleNodePlan | TailscaleExternalPlan) & { readonly ports: readonly number[] };
+
 export type Plan = {
   readonly log: LogPlan;
   readonly stateDir: string;
-  readonly admin: ListenAddress;
+  readonly admin: BindAddress;
   readonly drainTimeoutMs: number;
   readonly trustedProxies: AddressSet;
   /** Null: alerts are only logged. */
   readonly alerts: AlertsPlan | null;
+  /** Null: nothing is on the tailnet. */
+  readonly tailscale: TailscalePlan | null;
   readonly tokens: readonly TokenPlan[];
   readonly upstreams: ReadonlyMap<string, UpstreamPlan>;
   readonly listeners: ReadonlyMap<string, ListenerPlan>;

@@ -130,6 +130,7 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
     hsts: null,
     securityHeaders: false,
     allow: null,
+    allowTailnet: null,
     deny: null,
     maxConnections: 0,
     accessLog: { kind: "stdout" },

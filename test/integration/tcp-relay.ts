@@ -69,6 +69,7 @@ const PLAN: TcpListenerPlan = {
   listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
   tls: { mode: "disabled" },
   allow: null,
+  allowTailnet: null,
   deny: null,
   maxConnections: 0,
   maxConnectionsPerClient: 0,

@@ -13,6 +13,7 @@ const AUTO: TlsTermination = {
   mode: "auto",
   certificates: [],
   acme: null,
+  tailscale: false,
   internal: true,
   protocol: { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, key: "k" },
 };
