@@ -48,6 +48,7 @@ async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (
       pid: 1,
       started_at: at,
       uptime_seconds: 1,
+      tailnet: null,
       stopping: false,
       config: { file, digest: "abc", loaded_at: at, refused: null },
       listeners: [],
