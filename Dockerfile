@@ -1,7 +1,8 @@
-# Sidegate as an image: Node.js, the libraries it is linked with, and the sources, which Node.js runs as they are.
+# Sidegate as an image: Node.js, the libraries it is linked with, tailscaled, and the sources, which Node.js runs as they are.
 #   docker build --tag sidegate .
 # Plain instructions only, so that the classic builder and BuildKit both take it; nothing here names an architecture.
 ARG NODE_IMAGE=node:26-bookworm-slim
+ARG TAILSCALE_IMAGE=tailscale/tailscale:v1.102.5
 
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
@@ -37,6 +38,9 @@ RUN mkdir -p /root-fs/etc/sidegate /root-fs/tmp /root-fs/var/lib /state/sidegate
  && chmod 755 /root-fs/usr/local/bin/sidegate \
  && cp --parents --dereference /usr/local/bin/node $(ldd /usr/local/bin/node | grep -o '/[^ ]*') /root-fs
 
+# tailscaled for "tailnet:" listeners, and the CLI for "sidegate tailnet netcheck". Both are static.
+FROM ${TAILSCALE_IMAGE} AS tailscale
+
 # No shell and no package manager: whoever gets in finds nothing to work with, and there is nothing else to keep patched.
 FROM scratch
 ARG VERSION=dev
@@ -48,6 +52,9 @@ LABEL org.opencontainers.image.title="Sidegate" \
       org.opencontainers.image.revision="${REVISION}"
 
 COPY --from=root /root-fs/ /
+COPY --from=tailscale /usr/local/bin/tailscaled /usr/local/bin/tailscale /usr/local/bin/
+# Programs in Go have no CAs of their own.
+COPY --from=tailscale /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=root --chown=65532:65532 /state /var/lib
 COPY --from=app --chown=0:0 /var/cache/sidegate /var/cache/sidegate
 COPY --from=app --chown=0:0 /app /app

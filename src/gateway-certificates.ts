@@ -8,6 +8,7 @@ import { createExpiryWatch, type ExpiryWatch } from "./certificates/expiry.ts";
 import { internalCaFile, openInternalCa, type InternalCa } from "./certificates/internal-ca.ts";
 import { createListenerTls, type ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
+import { TailscaleCertificates, type CertificateTailnet } from "./certificates/tailscale.ts";
 import { openTicketKeys, ticketKeysFile, type TicketKeys } from "./certificates/ticket-keys.ts";
 import { isCovered } from "./lib/host-cover.ts";
 import type { AcmePlan, AlertsPlan, Plan, TlsTermination } from "./plan/model.ts";
@@ -26,14 +27,15 @@ export class GatewayCertificates {
   readonly #log: Log;
   readonly #metrics: CertificateMetrics;
   readonly #acme: AcmeCertificates;
+  readonly #tailscale: TailscaleCertificates;
   readonly #expiry: ExpiryWatch;
   readonly #webhook: Webhook;
   readonly #alerts: { tell(event: CertificateEvent): void };
   #tls: ReadonlyMap<string, ListenerTls> = new Map();
   #shared: Shared = { internalCa: null, tickets: null, alerts: null };
 
-  /** @param args.pid of this process, told to whoever shares the state. */
-  constructor({ log, pid, metrics }: { log: Log; pid: number; metrics: CertificateMetrics }) {
+  /** @param args.pid of this process, told to whoever shares the state. @param args.tailnet asked when a plan wants certificates of tailscaled. */
+  constructor({ log, pid, metrics, tailnet }: { log: Log; pid: number; metrics: CertificateMetrics; tailnet: CertificateTailnet }) {
     this.#log = log;
     this.#metrics = metrics;
     this.#webhook = openWebhook({ target: () => this.#shared.alerts?.webhook ?? null, log, onResult: (result) => metrics.alert(result) });
@@ -44,6 +46,7 @@ export class GatewayCertificates {
       openIssuer: (stateDir) => openAcmeIssuer({ stateDir, challenges: this.challenges, log }),
       onEvent: (event) => this.#tell(event),
     });
+    this.#tailscale = new TailscaleCertificates({ tailnet, log, onEvent: (event) => this.#tell(event) });
     this.#expiry = createExpiryWatch({
       certificates: () => this.list(),
       internalCa: () => this.#shared.internalCa,
@@ -67,6 +70,11 @@ export class GatewayCertificates {
     return [...this.#tls.values()].flatMap((tls) => tls.list());
   }
 
+  /** The node is on the tailnet, or not any more, or has another name there. */
+  tailnetChanged(): void {
+    this.#tailscale.look();
+  }
+
   /** Everything that can fail. @throws {CertificateError} {InternalCaError} with nothing changed */
   async prepare(plan: Plan): Promise<PreparedCertificates> {
     const terminations = [...plan.listeners.values()].flatMap(({ tls }): TlsTermination[] => ("protocol" in tls ? [tls] : []));
@@ -87,6 +95,7 @@ export class GatewayCertificates {
         hosts: plan.routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(name) !== false ? [host] : [])),
         listenHost: listen.kind === "tcp" ? listen.host : null,
         acme: tls.acme === null ? null : acme.source(tls.acme),
+        tailscale: tls.tailscale ? this.#tailscale.source : null,
         internalCa,
         tickets,
       };
@@ -96,6 +105,7 @@ export class GatewayCertificates {
       this.#tls = prepared;
       this.#shared = { internalCa, tickets, alerts: plan.alerts };
       acme.commit();
+      this.#tailscale.want(terminations.some(({ tailscale }) => tailscale));
       this.#expiry.look();
     };
     return { tls: prepared, commit };
@@ -127,6 +137,7 @@ export class GatewayCertificates {
     const own = this.list().filter(({ names }) => isCovered(host, new Set(names)));
     const [other] = own.filter(({ source }) => source !== "acme");
     if (other === undefined || own.some(({ source }) => source === "acme")) return this.#acme.renew(name);
+    if (other.source === "tailscale") return this.#tailscale.renew(host);
     if (other.source === "internal") return { ok: false, message: `The certificate of '${name}' comes from the internal CA, which issues a new one by itself` };
     return {
       ok: false,
@@ -136,6 +147,7 @@ export class GatewayCertificates {
 
   async close(): Promise<void> {
     this.#expiry.close();
+    this.#tailscale.close();
     await Promise.all([this.#acme.close(), this.#webhook.close()]);
   }
 }

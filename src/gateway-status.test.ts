@@ -1,7 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CertificateInfo } from "./certificates/source.ts";
-import { buildStatus } from "./gateway-status.ts";
+import { TAILNET } from "../test/components/tailnet-status.ts";
+import { buildStatus, type StatusParts } from "./gateway-status.ts";
+import type { ListenAddress, Plan, RoutePlan } from "./plan/model.ts";
+
+const PARTS: StatusParts = {
+  version: "1.0.0",
+  pid: 1,
+  file: "/x.yaml",
+  startedAt: new Date(),
+  loadedAt: new Date(),
+  refusal: null,
+  stopping: false,
+  stateError: "",
+  plan: null,
+  digest: "",
+  listeners: { all: [], draining: 0 },
+  upstreams: [],
+  tls: new Map(),
+  tailnet: null,
+  tailnetClients: [],
+};
 
 test("a certificate that several listeners serve is listed once, with all of them", () => {
   const acme: CertificateInfo = {
@@ -17,18 +37,7 @@ test("a certificate that several listeners serve is listed once, with all of the
   const file: CertificateInfo = { ...acme, source: "file", file: "/a.crt", renewAt: null, error: "" };
   const waiting: CertificateInfo = { ...acme, names: ["c.example"], issuer: "", notBefore: null, notAfter: null };
   const { certificates } = buildStatus({
-    version: "1.0.0",
-    pid: 1,
-    file: "/x.yaml",
-    startedAt: new Date(),
-    loadedAt: new Date(),
-    refusal: null,
-    stopping: false,
-    stateError: "",
-    plan: null,
-    digest: "",
-    listeners: { all: [], draining: 0 },
-    upstreams: [],
+    ...PARTS,
     tls: new Map([
       ["web", { list: () => [file, { ...acme }] }],
       ["live", { list: () => [{ ...acme }, waiting] }],
@@ -60,4 +69,33 @@ test("a certificate that several listeners serve is listed once, with all of the
     },
     { ...told, listeners: ["paper"], source: "file", file: "/b.crt" },
   ]);
+});
+
+test("a tailnet is shown with who is connected, and none is null", () => {
+  const client = { listener: "live", address: "100.64.0.2", node: "laptop.tail1234.ts.net", user: "alice@example.com", tags: [], connections: 2 };
+  assert.equal(buildStatus({ ...PARTS, tailnetClients: [client] }).tailnet, null);
+  assert.deepEqual(buildStatus({ ...PARTS, tailnet: TAILNET, tailnetClients: [client] }).tailnet, { ...TAILNET, clients: [client] });
+});
+
+test("a listener on the tailnet shows its port there, and not the socket behind it", () => {
+  const shown = (listen: ListenAddress): string | undefined => {
+    const plan = { name: "live", protocol: "tcp", listen, tls: { mode: "disabled" } };
+    // Only what is looked at.
+    const all = [{ listener: { plan, active: 1 }, address: "127.0.0.1:4003", down: "" }] as unknown as StatusParts["listeners"]["all"];
+    return buildStatus({ ...PARTS, listeners: { all, draining: 0 } }).listeners[0]?.address;
+  };
+  assert.equal(shown({ kind: "tailnet", port: 4003 }), "tailnet:4003");
+  assert.equal(shown({ kind: "tcp", host: "127.0.0.1", port: 0 }), "127.0.0.1:4003");
+});
+
+test("a way in by the tailnet names whom it admits", () => {
+  const ways = (match: { users?: string[]; tags?: string[]; nodes?: string[] }): readonly string[] | undefined => {
+    const set = (names: string[] | undefined): Set<string> | null => (names === undefined ? null : new Set(names));
+    const auth: RoutePlan["auth"] = [{ kind: "tailnet", match: { users: set(match.users), tags: set(match.tags), nodes: set(match.nodes) } }];
+    const route = { name: "mcp", listeners: null, host: null, path: { kind: "any" }, methods: null, upstream: "bus", auth };
+    return buildStatus({ ...PARTS, plan: { stateDir: "/state", routes: [route] } as unknown as Plan }).routes[0]?.auth;
+  };
+  assert.deepEqual(ways({}), ["tailnet any"]);
+  assert.deepEqual(ways({ users: ["alice@example.com"], tags: ["tag:bots"], nodes: ["laptop"] }), ["tailnet alice@example.com tag:bots laptop"]);
+  assert.deepEqual(ways({ tags: ["tag:bots"] }), ["tailnet tag:bots"]);
 });

@@ -1,9 +1,11 @@
 // The picture of the gateway that /status and /ready show, drawn from the plan and the live parts.
-import type { CertificateStatus, GatewayStatus, ListenerStatus, ReloadResult, RouteStatus, UpstreamStatus } from "./admin/status.ts";
+import type { CertificateStatus, GatewayStatus, ListenerStatus, ReloadResult, RouteStatus, TailnetClientStatus, UpstreamStatus } from "./admin/status.ts";
 import type { ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
+import { formatAddress } from "./lib/address.ts";
 import type { Listeners } from "./listeners/apply.ts";
-import type { AuthWayPlan, PathMatch, Plan } from "./plan/model.ts";
+import type { AuthWayPlan, PathMatch, Plan, TailnetMatch } from "./plan/model.ts";
+import type { TailnetStatus } from "./tailscale/status.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 
 // Enough to tell two configurations apart.
@@ -26,6 +28,10 @@ export type StatusParts = {
   readonly stateError: string;
   /** By listener. */
   readonly tls: ReadonlyMap<string, Pick<ListenerTls, "list">>;
+  /** Null: nothing is on the tailnet. */
+  readonly tailnet: TailnetStatus | null;
+  /** Who of the tailnet is connected. */
+  readonly tailnetClients: readonly TailnetClientStatus[];
 };
 
 /** Flat data for JSON; no secret is in it. */
@@ -44,8 +50,10 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       refused: refusal === null ? null : { at: refusal.at.toISOString(), problems: refusal.result.problems, text: refusal.result.text },
     },
     listeners: parts.listeners.all.map(({ listener, address, down }): ListenerStatus => {
-      const { name, protocol, tls } = listener.plan;
-      return { name, protocol, address, tls: tls.mode, connections: listener.active, down };
+      const { name, protocol, tls, listen } = listener.plan;
+      // The socket behind a port of the tailnet is nobody's to connect to.
+      const shown = listen.kind === "tailnet" ? formatAddress(listen) : address;
+      return { name, protocol, address: shown, tls: tls.mode, connections: listener.active, down };
     }),
     draining_listeners: parts.listeners.draining,
     state: { dir: parts.plan?.stateDir ?? "", error: parts.stateError },
@@ -60,7 +68,7 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
     })),
     upstreams: parts.upstreams.map(describeUpstream),
     certificates: describeCertificates(parts.tls),
-    tailnet: null,
+    tailnet: parts.tailnet === null ? null : { ...parts.tailnet, clients: parts.tailnetClients },
   };
 }
 
@@ -116,7 +124,12 @@ function describeWay(way: AuthWayPlan): string {
     // Distinguished names have commas, and may have spaces.
     return [way.kind, ...[...(way.subjects ?? []), ...(way.sans ?? [])].map((name) => (/[ ,]/.test(name) ? `'${name}'` : name))].join(" ");
   }
-  if (way.kind === "tailnet") return way.kind;
+  if (way.kind === "tailnet") return `${way.kind} ${describeMatch(way.match)}`;
   const { kind, names, scopes } = way;
   return [kind, names === null ? "any" : [...names].join(","), ...(scopes.length > 0 ? [`with ${scopes.join(" ")}`] : [])].join(" ");
+}
+
+/** `alice@example.com tag:bots laptop`, or `any`. */
+function describeMatch({ users, tags, nodes }: TailnetMatch): string {
+  return [users, tags, nodes].every((names) => names === null) ? "any" : [...(users ?? []), ...(tags ?? []), ...(nodes ?? [])].join(" ");
 }

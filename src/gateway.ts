@@ -16,6 +16,7 @@ import { buildPlan } from "./plan/build.ts";
 import type { ListenerPlan, Plan } from "./plan/model.ts";
 import { GatewayCertificates } from "./gateway-certificates.ts";
 import { buildStatus } from "./gateway-status.ts";
+import { GatewayTailnet } from "./gateway-tailnet.ts";
 import { createTcpLive } from "./tcp/connection.ts";
 import { AccessLogs, type AccessLogWriter } from "./telemetry/access-log.ts";
 import { changeLog, openLog, openStandardError, type Log } from "./telemetry/log.ts";
@@ -84,6 +85,7 @@ export class Gateway {
   readonly #metrics: Metrics;
   readonly #accessLogs: AccessLogs;
   readonly #upstreams: LiveUpstreams;
+  readonly #tailnet: GatewayTailnet;
   readonly #certificates: GatewayCertificates;
   readonly #listeners: Listeners;
   #current: Prepared | null = null;
@@ -106,9 +108,17 @@ export class Gateway {
       targets: () => this.#upstreams.samples(),
       certificates: () => this.#certificates.list().map(({ source, names, file, notAfter }) => ({ source, name: names[0] ?? file ?? "", notAfter })),
       accessLogDropped: () => this.#accessLogs.dropped,
+      tailnet: () => this.#tailnet.status(),
     });
-    this.#certificates = new GatewayCertificates({ log, pid: options.pid, metrics: this.#metrics.certificates });
-    this.#listeners = new Listeners(this.#metrics, this.#certificates.challenges, log);
+    this.#tailnet = new GatewayTailnet({
+      log,
+      pid: options.pid,
+      env: options.env,
+      onChange: () => this.#certificates.tailnetChanged(),
+      onHosts: () => void this.#listeners.tailnetMoved(),
+    });
+    this.#certificates = new GatewayCertificates({ log, pid: options.pid, metrics: this.#metrics.certificates, tailnet: this.#tailnet });
+    this.#listeners = new Listeners(this.#metrics, this.#certificates.challenges, log, this.#tailnet);
   }
 
   /** @throws as `startGateway` */
@@ -175,6 +185,7 @@ export class Gateway {
         await prepared.abort();
         throw error;
       }
+      await this.#tailnet.sealAhead(prepared.plan.tailscale);
       this.#commit(prepared);
       if (previousAdmin !== this.#admin) void previousAdmin?.close();
       this.#metrics.reload(true);
@@ -227,6 +238,7 @@ export class Gateway {
   async #prepareAll(loaded: GoodConfig): Promise<Prepared> {
     const plan = buildPlan(loaded.config, loaded.files);
     const upstreams = this.#upstreams.prepare(plan.upstreams);
+    await this.#tailnet.prepare(plan.tailscale);
     const certificates = await this.#certificates.prepare(plan);
     const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, certificates.tls.get(listener.name) ?? null));
     const listeners = await this.#listeners.prepare(updates);
@@ -236,6 +248,8 @@ export class Gateway {
       // An order may begin at once: its challenges need the listeners.
       listeners.commit(plan.drainTimeoutMs);
       certificates.commit();
+      // A port is opened to the tailnet when its socket is there.
+      this.#tailnet.apply(plan.tailscale);
     };
     const abort = async (): Promise<void> => {
       await listeners.abort();
@@ -294,6 +308,7 @@ export class Gateway {
       metrics: this.#metrics,
       reload: () => this.reload(),
       renew: (name) => this.#certificates.renew(name),
+      logout: () => this.#tailnet.logout(),
       log: this.#log,
     });
   }
@@ -314,6 +329,8 @@ export class Gateway {
       upstreams: this.#upstreams.all,
       stateError: this.#certificates.stateError,
       tls: this.#certificates.tls,
+      tailnet: this.#tailnet.status(),
+      tailnetClients: this.#listeners.tailnetClients(),
     });
   }
 
@@ -329,6 +346,7 @@ export class Gateway {
     this.#watch?.close();
     await this.#running?.catch(() => {});
     await Promise.all([this.#listeners.close(drainTimeoutMs), this.#certificates.close()]);
+    await this.#tailnet.close();
     this.#upstreams.destroy();
     await this.#admin?.close();
     await this.#accessLogs.close();

@@ -40,6 +40,7 @@ async function setUp(t: { after(fn: () => Promise<void>): void }, options: Parti
     metrics: { text: () => Promise.resolve("up 1\n") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew: () => Promise.resolve({ ok: true, message: "Renewed" }),
+    logout: () => Promise.resolve({ ok: true, message: "Logged out" }),
     log,
     ...options,
   });
@@ -123,6 +124,21 @@ test("a certificate is ordered by its name, and the answer comes when that has e
   for (const headers of [{ host: "evil.example" }, { host: "localhost", origin: "http://localhost" }, { host: "localhost", "sec-fetch-site": "same-site" }])
     assert.equal((await ask("/certificates/renew?name=a.example", "POST", headers)).status, 403);
   assert.equal(asked.length, 2);
+});
+
+test("a logout is answered with what came of it, and no web page can ask for one", async (t) => {
+  const results = [
+    { ok: true, message: "Logged out" },
+    { ok: false, message: "Nothing is on the tailnet" },
+  ];
+  const { ask } = await setUp(t, { logout: () => Promise.resolve(results.shift() ?? assert.fail("asked")) });
+  assert.equal((await ask("/tailnet/logout", "POST", { host: "localhost", origin: "http://localhost" })).status, 403);
+  const get = await ask("/tailnet/logout");
+  assert.deepEqual([get.status, get.headers.allow], [405, "POST"]);
+  const good = await ask("/tailnet/logout", "POST");
+  assert.deepEqual([good.status, JSON.parse(good.body)], [200, { ok: true, message: "Logged out" }]);
+  const bad = await ask("/tailnet/logout", "POST");
+  assert.deepEqual([bad.status, JSON.parse(bad.body)], [422, { ok: false, message: "Nothing is on the tailnet" }]);
 });
 
 test("other methods and paths do nothing", async (t) => {

@@ -1,4 +1,4 @@
-// The local admin interface: /health, /ready, /metrics, /status, POST /reload and POST /certificates/renew.
+// The local admin interface: /health, /ready, /metrics, /status, POST /reload, POST /certificates/renew and POST /tailnet/logout.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
@@ -9,7 +9,7 @@ import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
 import { refusal } from "./guard.ts";
 import { buildReadiness } from "./ready.ts";
-import type { GatewayStatus, ReloadResult, RenewResult } from "./status.ts";
+import type { ActionResult, GatewayStatus, ReloadResult } from "./status.ts";
 
 export class AdminListenError extends GatewayError {
   constructor(address: BindAddress, cause: unknown) {
@@ -24,7 +24,9 @@ export type AdminOptions = {
   /** Resolves when the reload has ended. */
   readonly reload: () => Promise<ReloadResult>;
   /** Orders the certificate that has the name (lower case) anew; resolves when that has ended, which may take minutes. */
-  readonly renew: (name: string) => Promise<RenewResult>;
+  readonly renew: (name: string) => Promise<ActionResult>;
+  /** Takes the node off the tailnet; resolves when that has ended. */
+  readonly logout: () => Promise<ActionResult>;
   readonly log: Log;
 };
 
@@ -43,6 +45,7 @@ const METHODS: ReadonlyMap<string, "GET" | "POST"> = new Map([
   ["/status", "GET"],
   ["/reload", "POST"],
   ["/certificates/renew", "POST"],
+  ["/tailnet/logout", "POST"],
 ]);
 // Only the gateway's own user may ask it to reload.
 const SOCKET_FILE_MODE = 0o600;
@@ -102,9 +105,9 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     if (path === "/certificates/renew") {
       const name = parseName(query);
       if (name === null) return sendJson(response, 400, { error: "One name is needed: /certificates/renew?name=NAME" });
-      const { ok, message } = await options.renew(name);
-      return sendJson(response, ok ? 200 : 422, { ok, message });
+      return sendResult(response, await options.renew(name));
     }
+    if (path === "/tailnet/logout") return sendResult(response, await options.logout());
     const result = await options.reload();
     if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });
     return sendJson(response, 200, { outcome: result.outcome, changed: result.outcome === "changed" });
@@ -119,6 +122,10 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
 function parseName(query: string): string | null {
   const [name = "", ...more] = new URLSearchParams(query).getAll("name");
   return more.length > 0 || name === "" || name.length > MAX_NAME_LENGTH ? null : name.toLowerCase().replace(/\.$/, "");
+}
+
+function sendResult(response: ServerResponse, { ok, message }: ActionResult): void {
+  sendJson(response, ok ? 200 : 422, { ok, message });
 }
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {

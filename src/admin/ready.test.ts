@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { TAILNET } from "../../test/components/tailnet-status.ts";
+import type { TailnetStatus } from "../tailscale/status.ts";
 import { buildReadiness } from "./ready.ts";
 import type { CertificateStatus, GatewayStatus, TargetStatus } from "./status.ts";
 
@@ -120,4 +122,49 @@ test("a certificate that was never issued makes it degraded, with the error of t
 test("a state directory that cannot be used makes it degraded: a restart would lose what is in memory alone", () => {
   const { status, problems } = buildReadiness({ ...WELL, state: { dir: "/state", error: "cannot use '/state/acme': read-only file system" } });
   assert.deepEqual([status, problems], ["degraded", [{ what: "state", name: "/state", reason: "cannot use '/state/acme': read-only file system" }]]);
+});
+
+function tailnetProblems(change: Partial<TailnetStatus>): [status: string, ...reasons: string[]] {
+  const { status, problems } = buildReadiness({ ...WELL, tailnet: { ...TAILNET, ...change, clients: [] } });
+  for (const { what, name } of problems) assert.deepEqual([what, name], ["tailnet", change.name === "" ? "ib-gateway" : "ib-gateway.tail1234.ts.net"]);
+  return [status, ...problems.map(({ reason }) => reason)];
+}
+
+test("a tailnet that serves is ready, with its warnings degraded", () => {
+  assert.deepEqual(tailnetProblems({}), ["ready"]);
+  assert.deepEqual(tailnetProblems({ warnings: ["The name 'ib-gateway' is taken", "The key expires in 3d"] }), [
+    "degraded",
+    "The name 'ib-gateway' is taken",
+    "The key expires in 3d",
+  ]);
+  assert.deepEqual(tailnetProblems({ reason: "tailscaled does not answer" }), ["degraded", "tailscaled does not answer"]);
+});
+
+test("a tailnet that does not serve is unready, also while it is being joined, and says where to log in", () => {
+  const down = { serving: false, name: "" };
+  assert.deepEqual(tailnetProblems({ ...down, state: "off" }), ["unready", "tailscaled is being started"]);
+  assert.deepEqual(tailnetProblems({ ...down, state: "starting" }), ["unready", "joining the tailnet"]);
+  const url = "https://login.example/a/1";
+  assert.deepEqual(tailnetProblems({ ...down, state: "needs_login", login_url: url }), ["unready", `somebody must log in: ${url}`]);
+  assert.deepEqual(tailnetProblems({ ...down, state: "needs_login", login_url: url, reason: "The auth key is used up" }), [
+    "unready",
+    `The auth key is used up: ${url}`,
+  ]);
+  assert.deepEqual(tailnetProblems({ ...down, state: "needs_login", login_url: url, reason: `Open ${url}` }), ["unready", `Open ${url}`]);
+  assert.deepEqual(tailnetProblems({ serving: false, seal: { ...TAILNET.seal, active: false, error: "Port 443 is served by another program" } }), [
+    "unready",
+    "Port 443 is served by another program",
+  ]);
+});
+
+test("a tailnet that does not serve comes before what is only degraded", () => {
+  const { problems } = buildReadiness({
+    ...WELL,
+    state: { dir: "/state", error: "full" },
+    tailnet: { ...TAILNET, serving: false, warnings: ["w"], clients: [] },
+  });
+  assert.deepEqual(
+    problems.map(({ what }) => what),
+    ["tailnet", "tailnet", "state"],
+  );
 });

@@ -1,11 +1,12 @@
 // Whether the gateway does its work, and if not, what is unwell.
 import { formatDuration } from "../lib/duration.ts";
+import type { TailnetState, TailnetStatus } from "../tailscale/status.ts";
 import type { CertificateStatus, GatewayStatus, StatusProblem } from "./status.ts";
 
 const EXPIRY_WARNING_MS = 7 * 86_400_000;
 
 export type Unwell = {
-  readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate" | "state";
+  readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate" | "state" | "tailnet";
   readonly name: string;
   readonly reason: string;
 };
@@ -15,7 +16,8 @@ export type Readiness = { readonly status: "ready" | "degraded" | "unready"; rea
 
 /**
  * A refused configuration is only degraded: the last good one serves, and an orchestrator that took the gateway out of service for it
- * would turn a slip of the pen into an outage. An upstream is unready when no target of it is left.
+ * would turn a slip of the pen into an outage. An upstream is unready when no target of it is left. A tailnet that cannot be served is unready,
+ * also while it is being joined: a listener that the file declares does not serve, and who waits for the gateway waits for that.
  */
 export function buildReadiness(status: GatewayStatus, now = new Date()): Readiness {
   const severe: Unwell[] = [];
@@ -33,13 +35,36 @@ export function buildReadiness(status: GatewayStatus, now = new Date()): Readine
   }
   for (const certificate of status.certificates) {
     const reason = certificateReason(certificate, now.getTime());
-    if (reason !== null) mild.push({ what: "certificate", name: certificate.names.join(" ") || (certificate.file ?? "?"), reason });
+    if (reason !== null) mild.push({ what: "certificate", name: certificate.names.join(" ") || (certificate.file ?? certificate.source), reason });
+  }
+  if (status.tailnet !== null) {
+    const { name, hostname, serving, reason, warnings } = status.tailnet;
+    const what = { what: "tailnet", name: name || (hostname ?? "") || "tailscale" } as const;
+    if (!serving) severe.push({ ...what, reason: whyNotServing(status.tailnet) });
+    else if (reason !== "") mild.push({ ...what, reason });
+    for (const warning of warnings) mild.push({ ...what, reason: warning });
   }
   const { dir, error } = status.state;
   if (error !== "") mild.push({ what: "state", name: dir, reason: error });
   const { refused, file } = status.config;
   if (refused !== null) mild.push({ what: "config", name: file, reason: describeProblems(refused.problems) });
   return { status: severe.length > 0 ? "unready" : mild.length > 0 ? "degraded" : "ready", problems: [...severe, ...mild] };
+}
+
+const STATES: Record<TailnetState, string> = {
+  off: "tailscaled is being started",
+  starting: "joining the tailnet",
+  needs_login: "somebody must log in",
+  needs_approval: "an administrator of the tailnet must approve the node",
+  stopped: "the node is not on the tailnet: it was logged out or told to be down",
+  expired: "the key of the node has expired: somebody must log in again",
+  running: "the ports of the node are being sealed",
+};
+
+/** Why connections from the tailnet are not served, with the URL of the login when somebody must open it. */
+function whyNotServing({ state, reason, login_url, seal }: TailnetStatus): string {
+  const why = reason || seal.error || STATES[state];
+  return login_url === null || why.includes(login_url) ? why : `${why}: ${login_url}`;
 }
 
 /** What is wrong with a certificate; null when nothing is. */

@@ -51,7 +51,7 @@ export type TailnetClientStatus = {
 export type ListenerStatus = {
   readonly name: string;
   readonly protocol: "http" | "tcp";
-  /** As it was really bound: 127.0.0.1:41234. */
+  /** As it was really bound: 127.0.0.1:41234; `tailnet:4003` on the tailnet. */
   readonly address: string;
   readonly tls: "disabled" | "application" | "behind_proxy" | "auto";
   /** Open client connections. */
@@ -60,8 +60,8 @@ export type ListenerStatus = {
   readonly down: string;
 };
 
-/** How an order that was asked for ended; `message` is for people. */
-export type RenewResult = { readonly ok: boolean; readonly message: string };
+/** How what a command asked for ended; `message` is for people. */
+export type ActionResult = { readonly ok: boolean; readonly message: string };
 
 export type RouteStatus = {
   readonly name: string;
@@ -100,8 +100,8 @@ export type CertificateStatus = {
   /** Names of those that serve it. */
   readonly listeners: readonly string[];
   readonly names: readonly string[];
-  readonly source: "file" | "acme" | "internal";
-  /** File of the certificate, or of the CA for the internal one; null when the state holds it. */
+  readonly source: "file" | "acme" | "tailscale" | "internal";
+  /** File of the certificate, or of the CA for the internal one; null when the state, or tailscaled, holds it. */
   readonly file: string | null;
   /** Empty when it was not issued yet. */
   readonly issuer: string;

@@ -3,11 +3,13 @@ import { createHash } from "node:crypto";
 import { formatDuration } from "../lib/duration.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
 import { FileLock } from "../lib/file-lock.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import type { AcmePlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { AcmeError, type AcmeIssuer, type IssuedCertificate } from "./acme-issuer.ts";
 import { AcmeRecord } from "./acme-record.ts";
 import type { CertificateEvent } from "./events.ts";
+import { describeServed } from "./expiry.ts";
 import { afterAsking, afterFailure, afterSuccess, ASK_AGAIN_MS, isOver, MAX_HOLD_MS, type Schedule } from "./renew.ts";
 import type { CertificateInfo, ServerCertificate } from "./source.ts";
 import { acmeFiles, checkCertificate, type StoredCertificate } from "./store.ts";
@@ -215,7 +217,7 @@ export class AcmeCertificate {
 
   #check({ cert, key }: IssuedCertificate): StoredCertificate {
     try {
-      return checkCertificate(this.names, cert, key);
+      return checkCertificate("acme", this.names, cert, key);
     } catch (error) {
       throw new AcmeError(`What the CA sent ${error instanceof GatewayError ? error.message : "cannot be decoded"}`);
     }
@@ -232,7 +234,7 @@ export class AcmeCertificate {
     await this.#record.remember(isOutdated ? { ...schedule, failures: 0, retryAtMs: 0 } : schedule);
     const nextMs = Math.max(this.#record.nextAttemptMs, now());
     const next = nextMs <= now() ? "tried again at once" : `tried again in ${formatDuration(nextMs - now())}`;
-    const reason = `Cannot get the certificate for ${quote(this.names)}: ${why}; ${next}${this.#describeServed()}`;
+    const reason = `Cannot get the certificate for ${quote(this.names)}: ${why}; ${next}${describeServed(this.#record.life, now())}`;
     log.warn(
       { event: "certificate_renewal_failed", names: this.names, failures: this.#record.schedule.failures, next_attempt: new Date(nextMs).toISOString() },
       reason,
@@ -240,14 +242,6 @@ export class AcmeCertificate {
     onEvent({ kind: "renewal_failed", source: "acme", names: this.names, notAfter: this.#record.served?.info.notAfter ?? null, reason });
     const isLimited = error instanceof AcmeError && error.problem === "rateLimited";
     return { outcome: "failed", message: reason, retryAfterMs: retryAfterMs ?? (isLimited ? UNTOLD_LIMIT_MS : null) };
-  }
-
-  #describeServed(): string {
-    if (this.#record.life === null) return "";
-    const end = new Date(this.#record.life.notAfterMs).toISOString();
-    return this.#record.life.notAfterMs > this.#context.now()
-      ? `; the present one serves and is valid until ${end}`
-      : `; the present one goes on serving, but expired on ${end}`;
   }
 
   async #ask(): Promise<void> {
@@ -295,13 +289,4 @@ function planKeyOf(plan: AcmeOrderPlan): string {
     planKeys.set(plan, key);
   }
   return key;
-}
-
-/** Rejects when the signal does, also when what is waited for does not heed it. */
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener("abort", abort, { once: true });
-  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener("abort", abort));
 }

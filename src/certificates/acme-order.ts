@@ -2,9 +2,10 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { Client, Order } from "acme-client";
 import { certificateNames, hasDates, splitCertificates } from "../lib/pem.ts";
+import { printable } from "../lib/printable.ts";
 import type { AcmeAccount } from "./acme-account.ts";
 import { AcmeError, type IssuedCertificate, type OrderRequest } from "./acme-issuer.ts";
-import { describeProblem, parseProblem, printable } from "./acme-problem.ts";
+import { describeProblem, parseProblem } from "./acme-problem.ts";
 import { poll, prove, type ProofTools } from "./acme-proof.ts";
 import { renewalInfoId, renewalInfoUrl } from "./acme-renewal-info.ts";
 import type { AcmeConnection } from "./acme-transport.ts";

@@ -1,4 +1,5 @@
 // What an ACME CA says went wrong, as text for people.
+import { printable } from "../lib/printable.ts";
 
 /** A problem document (RFC 8555, 6.7). Texts of the CA, fit for a terminal and a log. */
 export type AcmeProblem = {
@@ -10,7 +11,6 @@ export type AcmeProblem = {
 };
 
 const URN = "urn:ietf:params:acme:error:";
-const MAX_TEXT_CHARS = 500;
 const MAX_SUBPROBLEMS = 20;
 
 /** What to do, where the type tells. */
@@ -39,16 +39,6 @@ export function describeProblem({ type, detail, subproblems }: AcmeProblem): str
     ...subproblems.filter((each) => each.detail !== "").map((each) => (each.name === "" ? each.detail : `'${each.name}': ${each.detail}`)),
     ...(remedy === undefined ? [] : [remedy]),
   ].join("; ");
-}
-
-/** Foreign text on one line, without control and formatting characters, at most 500 characters long, without a final full stop. */
-export function printable(text: string): string {
-  const plain = text
-    .replaceAll(/\p{Cf}/gu, "")
-    .replaceAll(/[\p{Cc}\s]+/gu, " ")
-    .trim();
-  const short = plain.length > MAX_TEXT_CHARS ? `${plain.slice(0, MAX_TEXT_CHARS)}...` : plain;
-  return short.replace(/(?<!\.)\.$/, "");
 }
 
 function field(value: unknown, name: string): unknown {

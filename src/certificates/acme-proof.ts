@@ -1,11 +1,12 @@
 // Proving to an ACME CA that names are ours: challenges are shown, the CA looks, and they are taken away.
 import { setTimeout as delay } from "node:timers/promises";
 import type { Authorization, Client } from "acme-client";
+import { printable } from "../lib/printable.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { DnsPlan } from "../plan/model.ts";
 import type { AcmeChallenges } from "./acme-challenges.ts";
 import { AcmeError, type OrderRequest } from "./acme-issuer.ts";
-import { describeProblem, parseProblem, printable } from "./acme-problem.ts";
+import { describeProblem, parseProblem } from "./acme-problem.ts";
 import type { AcmeConnection, AcmeLibrary } from "./acme-transport.ts";
 
 /** Sets a TXT record and waits until it shows; what it resolves with removes the record. */

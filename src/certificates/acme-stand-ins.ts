@@ -54,7 +54,7 @@ async function readStored(file: string, missing: readonly string[]): Promise<Ser
     const own = names.filter((name) => typeof name === "string");
     // Decoding is what takes time.
     if (!missing.some((name) => isCovered(name, new Set(own)))) return null;
-    return checkCertificate(own, cert, key).certificate;
+    return checkCertificate("acme", own, cert, key).certificate;
   } catch {
     // Whoever wants this very file tells what is wrong with it.
     return null;

@@ -4,10 +4,11 @@ import type { Agent, Dispatcher } from "undici";
 import { isLoopbackHost } from "../lib/address.ts";
 import { createConnector } from "../lib/connector.ts";
 import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
+import { printable } from "../lib/printable.ts";
 import { parseRetryAfter } from "../lib/retry-after.ts";
 import type { AcmeAccountPlan } from "../plan/model.ts";
 import { AcmeError } from "./acme-issuer.ts";
-import { describeProblem, parseProblem, printable } from "./acme-problem.ts";
+import { describeProblem, parseProblem } from "./acme-problem.ts";
 
 export type AcmeLibrary = typeof import("acme-client");
 type Adapter = Extract<AcmeLibrary["axios"]["defaults"]["adapter"], (config: never) => unknown>;

@@ -90,3 +90,16 @@ test("the text says what happened, where, and what to do", () => {
     "Sidegate on 'box': The certificate for 'c' is renewed at last, it lasts until 2027-06-01",
   );
 });
+
+test("one of tailscaled is told of as one of a CA is", () => {
+  const { tell, sent, alerts, state } = setUp();
+  assert.deepEqual(tell(0, "renewal_failed", { source: "tailscale" }), ["certificate.renewal_failed"]);
+  assert.deepEqual(tell(1, "renewed", { source: "tailscale" }), ["certificate.renewed"]);
+  state.now = END.getTime() - HOUR;
+  alerts.tell({ kind: "expiring", source: "tailscale", names: ["ib.tail1234.ts.net"], notAfter: END, reason: "" });
+  assert.equal(
+    sent[0]?.text,
+    "Sidegate on 'box': The certificate for 'ib.tail1234.ts.net' expires in 1h (2027-06-01): 'sidegate certs' shows why it was not renewed",
+  );
+  assert.equal(sent[0]?.data["source"], "tailscale");
+});

@@ -59,9 +59,8 @@ function describeEvent({ kind, source, names, notAfter, reason }: CertificateEve
     }
     case "expiring":
     case "expired": {
-      const remedy = { file: "replace its file", acme: "'sidegate certs' shows why it was not renewed", internal: "'sidegate certs trust' shows where it is" }[
-        source
-      ];
+      const why = "'sidegate certs' shows why it was not renewed";
+      const remedy = { file: "replace its file", acme: why, tailscale: why, internal: "'sidegate certs trust' shows where it is" }[source];
       return `${notAfter === null ? `The certificate for ${describeNames(names)} is over` : describeEnd(source, names, notAfter, nowMs)}: ${remedy}`;
     }
   }

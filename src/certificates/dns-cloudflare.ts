@@ -3,6 +3,7 @@ import { domainToASCII } from "node:url";
 import { formatDuration } from "../lib/duration.ts";
 import { createConnector } from "../lib/connector.ts";
 import { describeSystemError } from "../lib/errors.ts";
+import { printable } from "../lib/printable.ts";
 import { parseRetryAfter } from "../lib/retry-after.ts";
 import type { DnsPlan } from "../plan/model.ts";
 import { AcmeError } from "./acme-issuer.ts";
@@ -85,7 +86,7 @@ function check(plan: CloudflarePlan, { status, errors, retryAfterMs }: Omit<Answ
     throw new AcmeError(`${failed}: too many requests${wait}`, { retryAfterMs });
   }
   if (status >= 200 && status <= 299 && errors.length === 0) return;
-  const said = errors.map(({ code, message }) => `${printable(message, plan.apiToken)} (${code})`).join(", ");
+  const said = errors.map(({ code, message }) => `${printable(withoutToken(message, plan.apiToken))} (${code})`).join(", ");
   const reason = said === "" ? `status ${status}` : said.slice(0, MAX_MESSAGE_CHARS);
   const refused = status === 401 || status === 403 || errors.some(({ code }) => TOKEN_REFUSED.has(code));
   throw new AcmeError(`${failed}: ${reason}${refused ? `; ${TOKEN_ADVICE}` : ""}`, { retryAfterMs });
@@ -128,7 +129,7 @@ async function callApi(
     signal.throwIfAborted();
     if (error instanceof AcmeError) throw error;
     // The library's error is not handed on as the cause: it may hold the request with its token.
-    const reason = timeout.aborted ? `no answer within ${formatDuration(CALL_TIMEOUT_MS)}` : printable(describeSystemError(error), plan.apiToken);
+    const reason = timeout.aborted ? `no answer within ${formatDuration(CALL_TIMEOUT_MS)}` : printable(withoutToken(describeSystemError(error), plan.apiToken));
     throw new AcmeError(`${failed}: ${reason} at '${url.host}'`);
   } finally {
     void client.destroy();
@@ -171,7 +172,6 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** What a stranger said, on one line and without the token. */
-function printable(text: string, token: string): string {
-  return (token === "" ? text : text.replaceAll(token, "***")).replaceAll(/[\p{Cc}\p{Cf}]/gu, " ");
+function withoutToken(text: string, token: string): string {
+  return token === "" ? text : text.replaceAll(token, "***");
 }

@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { stripVTControlCharacters } from "node:util";
 import { formatDuration, timerMs } from "../lib/duration.ts";
 import { describeSystemError } from "../lib/errors.ts";
+import { printable } from "../lib/printable.ts";
 import type { DnsPlan } from "../plan/model.ts";
 import { AcmeError } from "./acme-issuer.ts";
 
@@ -61,11 +62,9 @@ function tellingLine(text: string): string {
   const lines = text.split(/[\r\n]/);
   const named = lines.findIndex((line) => /^\s*[\w.]*(?:error|exception)\b[^:]*:/i.test(line));
   for (const line of named === -1 ? lines : lines.slice(named)) {
-    // Escape sequences whole, then what is left of control characters (C0, DEL, C1) and of marks that turn the direction of text.
-    const clean = stripVTControlCharacters(line)
-      .replaceAll(/[\p{Cc}\p{Cf}]/gu, "")
-      .trim();
-    if (clean !== "") return clean.length > MAX_LINE_CHARS ? `${clean.slice(0, MAX_LINE_CHARS)}...` : clean;
+    // Escape sequences whole: what is printable of them says nothing.
+    const clean = printable(stripVTControlCharacters(line).replaceAll(/\p{Cc}/gu, ""), MAX_LINE_CHARS);
+    if (clean !== "") return clean;
   }
   return "";
 }

@@ -131,6 +131,10 @@ test("the sentence names the certificate and says what to do", (t) => {
     sentence(info(90, { ...acme, error: "The CA cannot reach port 80" })),
     "The certificate for 'a.example' expires in 6d 12h (2027-06-01) and could not be renewed: The CA cannot reach port 80",
   );
+  assert.equal(
+    sentence(info(90, { ...acme, source: "tailscale", error: "tailscaled did not answer" })),
+    "The certificate for 'a.example' expires in 6d 12h (2027-06-01) and could not be renewed: tailscaled did not answer",
+  );
   assert.match(String(sentence(info(90, { ...acme, names: ["c"], renewAt: new Date(END) }))), /: it is to be renewed at 2027-06-01T00:00:00\.000Z$/);
   state.now = END + 2 * DAY;
   state.certificates = [info(365)];

@@ -3,6 +3,7 @@ import { formatDuration } from "../lib/duration.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { CertificateEvent } from "./events.ts";
 import type { InternalCa } from "./internal-ca.ts";
+import type { Life } from "./renew.ts";
 import { createServerCertificate, type CertificateInfo } from "./source.ts";
 
 const DAY_MS = 86_400_000;
@@ -95,11 +96,19 @@ function remedy({ source, file, error, renewAt }: CertificateInfo): string {
     case "file":
       return `: replace '${file ?? "its file"}' and its key, the gateway then takes them by itself`;
     case "acme":
+    case "tailscale":
       if (error !== "") return ` and could not be renewed: ${error}`;
       return renewAt === null ? " and is not renewed" : `: it is to be renewed at ${renewAt.toISOString()}`;
     case "internal":
       return `: remove the directory of '${file ?? ""}', restart the gateway, and let the clients trust the new CA ('sidegate certs trust')`;
   }
+}
+
+/** The end of a sentence on a renewal that failed; empty when there is no certificate yet. */
+export function describeServed(life: Life | null, nowMs: number): string {
+  if (life === null) return "";
+  const end = new Date(life.notAfterMs).toISOString();
+  return life.notAfterMs > nowMs ? `; the present one serves and is valid until ${end}` : `; the present one goes on serving, but expired on ${end}`;
 }
 
 /** `'a.example'`, `'a.example' and 'b.example'`, `'a.example', 'b.example', 'c.example' and 4 more`. */

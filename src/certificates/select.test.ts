@@ -12,7 +12,7 @@ import type { CertificatePair, TlsProtocolPlan } from "../plan/model.ts";
 import { createInternalSource } from "./internal.ts";
 import { openInternalCa, type InternalCa } from "./internal-ca.ts";
 import { createListenerTls, type ListenerTls } from "./select.ts";
-import { CertificateError, type CertificateSource } from "./source.ts";
+import { CertificateError, type CertificateSource, type ServerCertificate } from "./source.ts";
 
 const root = mkdtempSync(join(tmpdir(), "sidegate-tls-"));
 const servers: Server[] = [];
@@ -35,7 +35,13 @@ function pair(certFile: string, ...dns: string[]): CertificatePair {
 
 const PROTOCOL: TlsProtocolPlan = { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, key: "a" };
 
-type Parts = { certificates: readonly CertificatePair[]; internal: boolean; protocol?: Partial<TlsProtocolPlan>; acme?: CertificateSource };
+type Parts = {
+  certificates: readonly CertificatePair[];
+  internal: boolean;
+  protocol?: Partial<TlsProtocolPlan>;
+  acme?: CertificateSource;
+  tailscale?: CertificateSource;
+};
 
 function listenerTls(
   parts: Parts,
@@ -44,10 +50,10 @@ function listenerTls(
   internalCa: InternalCa | null,
   previous: ListenerTls | null = null,
 ): ListenerTls {
-  const { certificates, internal, protocol = {}, acme = null } = parts;
+  const { certificates, internal, protocol = {}, acme = null, tailscale = null } = parts;
   return createListenerTls(
-    { mode: "application", certificates, acme: null, tailscale: false, internal, protocol: { ...PROTOCOL, ...protocol } },
-    { listener: "web", hosts, listenHost, acme, internalCa, tickets: null },
+    { mode: "application", certificates, acme: null, tailscale: tailscale !== null, internal, protocol: { ...PROTOCOL, ...protocol } },
+    { listener: "web", hosts, listenHost, acme, tailscale, internalCa, tickets: null },
     previous,
   );
 }
@@ -250,6 +256,33 @@ test("ten thousand certificates are taken at once, and looking one of them up do
   assert.ok(performance.now() - started < 10_000);
   // Of the next configuration nothing is prepared again.
   assert.equal(listenerTls({ certificates, internal: false }, [], null, null, contexts).find("n9999.example.com"), context);
+});
+
+test("files come before ACME, ACME before tailscaled, and that before the internal CA", () => {
+  const issue = (name: string): ServerCertificate => fileCa.issue([name], Date.now());
+  const one = issue("node.ts.net");
+  const orders = { "a.example.com": issue("a.example.com"), "b.example.com": issue("b.example.com") };
+  const acme: CertificateSource = { get: (name) => orders[name as keyof typeof orders] ?? null, fallback: () => null, list: () => [] };
+  const tailscale: CertificateSource = {
+    get: (name) => (["node.ts.net", "b.example.com", "localhost"].includes(name) ? one : null),
+    fallback: () => one,
+    list: () => [one.info],
+  };
+  const file = pair("a.pem", "a.example.com");
+  const tls = listenerTls({ certificates: [], internal: true, acme, tailscale }, ["c.example.com"], null, ca);
+  const context = (name: string, from = tls): unknown => from.find(name);
+  const ofNode = context("node.ts.net");
+  assert.equal(tls.fallback, one);
+  // The short name, and none at all.
+  assert.equal(context("node"), ofNode);
+  assert.equal(context("localhost"), ofNode);
+  assert.notEqual(context("b.example.com"), ofNode);
+  assert.notEqual(context("c.example.com"), ofNode);
+  assert.ok(tls.list().includes(one.info));
+  const withFile = listenerTls({ certificates: [file], internal: true, acme, tailscale }, [], null, ca);
+  assert.equal(withFile.fallback?.cert, file.cert);
+  assert.notEqual(context("node.ts.net", withFile), context("a.example.com", withFile));
+  assert.equal(context("node", withFile), context("a.example.com", withFile));
 });
 
 test("a default that cannot be served is found out before the configuration serves", () => {

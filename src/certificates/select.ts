@@ -40,6 +40,7 @@ export type ListenerTls = {
  * @param sources.hosts hosts of the routes that the listener serves.
  * @param sources.listenHost host of the listen address; null for all interfaces.
  * @param sources.acme what the CA issued for `tls.acme`; null without it.
+ * @param sources.tailscale what tailscaled gives for `tls.tailscale`; null without it.
  * @param sources.internalCa needed when `tls.internal` is set.
  * @param sources.tickets null = keys of this process alone.
  * @param previous of the same listener in the configuration before.
@@ -52,6 +53,7 @@ export function createListenerTls(
     hosts: Iterable<string>;
     listenHost: string | null;
     acme: CertificateSource | null;
+    tailscale: CertificateSource | null;
     internalCa: InternalCa | null;
     tickets: TicketKeys | null;
   },
@@ -61,6 +63,7 @@ export function createListenerTls(
   const files = createFileSource(tls.certificates, previous?.files ?? null);
   const inTurn: CertificateSource[] = [files];
   if (sources.acme !== null) inTurn.push(sources.acme);
+  if (sources.tailscale !== null) inTurn.push(sources.tailscale);
   if (tls.internal) {
     if (sources.internalCa === null) throw new CertificateError("Cannot issue certificates: the internal CA is not open");
     inTurn.push(createInternalSource(sources.internalCa, sources.hosts, sources.listenHost));

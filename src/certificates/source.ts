@@ -4,10 +4,10 @@ import { GatewayError } from "../lib/errors.ts";
 
 /** What people may know of a certificate: it holds no key. */
 export type CertificateInfo = {
-  readonly source: "file" | "acme" | "internal";
+  readonly source: "file" | "acme" | "tailscale" | "internal";
   /** DNS names and IP addresses, lower case. */
   readonly names: readonly string[];
-  /** File of the certificate, or of the CA that issued it; null when the state holds it. */
+  /** File of the certificate, or of the CA that issued it; null when the state, or tailscaled, holds it. */
   readonly file: string | null;
   /** Distinguished name on one line, as `C=US, O=Let's Encrypt, CN=R11`; empty when it was not issued yet. */
   readonly issuer: string;

@@ -8,7 +8,7 @@ import { writeSecretFile } from "../lib/secret-file.ts";
 import type { AcmeAccountPlan } from "../plan/model.ts";
 import { acmeAccountDir } from "./acme-account.ts";
 import type { Schedule } from "./renew.ts";
-import { createServerCertificate, opensslReason, type ServerCertificate } from "./source.ts";
+import { createServerCertificate, opensslReason, type CertificateInfo, type ServerCertificate } from "./source.ts";
 
 // What a Date takes; most of the numbers are shown as one.
 const MAX_DATE_MS = 8_640_000_000_000_000;
@@ -63,7 +63,7 @@ export async function lookAt(file: string): Promise<{ stamp: string; isOpen: boo
  * Checks that the certificate decodes, that its key fits and that it is for these names.
  * @throws {StoredCertificateError}
  */
-export function checkCertificate(names: readonly string[], cert: string, key: string): StoredCertificate {
+export function checkCertificate(source: CertificateInfo["source"], names: readonly string[], cert: string, key: string): StoredCertificate {
   try {
     const leaf = new X509Certificate(cert);
     const had = new Set(certificateNames(leaf));
@@ -71,7 +71,7 @@ export function checkCertificate(names: readonly string[], cert: string, key: st
     if (missing !== undefined) throw new StoredCertificateError(`holds a certificate that is not for '${missing}'`);
     if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new StoredCertificateError("holds a key that is not the key of its certificate");
     if (!hasDates(leaf)) throw new StoredCertificateError("holds a certificate without valid dates");
-    return { certificate: createServerCertificate("acme", null, names, cert, key, leaf), leaf: leaf.fingerprint256 };
+    return { certificate: createServerCertificate(source, null, names, cert, key, leaf), leaf: leaf.fingerprint256 };
   } catch (error) {
     // Without the error as cause: nothing of the key may reach a log.
     throw error instanceof StoredCertificateError
@@ -89,7 +89,7 @@ export async function readCertificate(file: string, names: readonly string[]): P
   if (stored === undefined) return null;
   const { cert, key } = stored;
   if (typeof cert !== "string" || typeof key !== "string") throw new StoredCertificateError("is no certificate of this gateway, or only half of one");
-  return checkCertificate(names, cert, key);
+  return checkCertificate("acme", names, cert, key);
 }
 
 /** @throws a system error */

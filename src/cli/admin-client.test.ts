@@ -42,6 +42,10 @@ async function setUp(t: TestContext) {
       reloads += 1;
       return Promise.resolve({ ok: true, message: "Renewed" });
     },
+    logout: () => {
+      reloads += 1;
+      return Promise.resolve({ ok: true, message: "Logged out" });
+    },
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());
@@ -71,12 +75,13 @@ test("the gateway of another file is neither shown nor reloaded", async (t) => {
   const other = join(dir, "other.yaml");
   writeFileSync(file, admin);
   writeFileSync(other, admin);
-  for (const command of ["health", "status", "reload", "certs"]) {
+  for (const command of ["health", "status", "reload", "certs", "tailnet"]) {
     const expected = { code: 1, stdout: "", stderr: `The gateway on unix:${socket} serves '${file}', not '${other}'\n` };
     assert.deepEqual(await run([command, "other.yaml"]), expected);
     assert.deepEqual(await run([command], { SIDEGATE_CONFIG: other }), expected);
   }
   for (const words of [["renew", "a.example"], ["trust"]]) assert.equal((await run(["certs", ...words, "other.yaml"])).code, 1);
+  assert.equal((await run(["tailnet", "logout", "other.yaml"])).code, 1);
   assert.equal(reloads(), 0);
   // Another name of the same file.
   symlinkSync("sidegate.yaml", join(dir, "link.yaml"));

@@ -48,7 +48,7 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 export async function askAdmin(
   file: string,
   env: Readonly<Record<string, string | undefined>>,
-  question: "GET /ready" | "GET /status" | "POST /reload" | `POST /certificates/renew?name=${string}`,
+  question: "GET /ready" | "GET /status" | "POST /reload" | "POST /tailnet/logout" | `POST /certificates/renew?name=${string}`,
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<AdminAnswer> {

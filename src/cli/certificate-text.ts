@@ -6,10 +6,13 @@ import type { Cell } from "./table.ts";
 
 const MAX_NAMES = 2;
 const MAX_PATH = 36;
+/** Of a certificate of tailscaled while the node's name is not known. */
+export const NO_NAME = "(name not known yet)";
 
-/** Where it comes from: `ACME`, `internal CA`, or the end of its file's path. */
+/** Where it comes from: `ACME`, `Tailscale`, `internal CA`, or the end of its file's path. */
 export function sourceText({ source, file }: CertificateStatus): string {
   if (source === "acme") return "ACME";
+  if (source === "tailscale") return "Tailscale";
   if (source === "internal") return "internal CA";
   const path = file ?? "file";
   return path.length > MAX_PATH ? `…${path.slice(1 - MAX_PATH)}` : path;
@@ -18,7 +21,7 @@ export function sourceText({ source, file }: CertificateStatus): string {
 /** The first names, and how many more there are. */
 export function namesText({ names, file }: CertificateStatus): string {
   const more = names.length - MAX_NAMES;
-  return [...names.slice(0, MAX_NAMES), ...(more > 0 ? [`+${more}`] : [])].join(" ") || (file ?? "?");
+  return [...names.slice(0, MAX_NAMES), ...(more > 0 ? [`+${more}`] : [])].join(" ") || (file ?? NO_NAME);
 }
 
 /** `in 40d`; yellow near the end, red after it. */

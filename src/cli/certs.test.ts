@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { waitFor } from "../../test/components/wait.ts";
 import { startAdmin } from "../admin/admin.ts";
-import type { CertificateStatus, RenewResult } from "../admin/status.ts";
+import type { ActionResult, CertificateStatus } from "../admin/status.ts";
 import { openInternalCa } from "../certificates/internal-ca.ts";
 import { openLog } from "../telemetry/log.ts";
 import { formatCertificates } from "./certs.ts";
@@ -34,7 +34,9 @@ const ACME: CertificateStatus = {
 };
 const WAITING: CertificateStatus = { ...ACME, names: ["new.example"], issuer: "", valid_from: null, expires_at: null, renews_at: null, error: "" };
 
-async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (name: string) => Promise<RenewResult> = () => assert.fail("asked")) {
+const TAILSCALE: CertificateStatus = { ...ACME, names: ["ib.tail1234.ts.net"], source: "tailscale", error: "" };
+
+async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (name: string) => Promise<ActionResult> = () => assert.fail("asked")) {
   const dir = mkdtempSync(join(tmpdir(), "sidegate-certs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const file = join(dir, "sidegate.yaml");
@@ -61,6 +63,7 @@ async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (
     metrics: { text: () => Promise.resolve("") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew,
+    logout: () => assert.fail("asked"),
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());
@@ -108,6 +111,30 @@ new.example
   listeners  web live
 `,
   );
+  assert.equal(
+    formatCertificates(
+      [
+        { ...TAILSCALE, error: "rate limited" },
+        { ...WAITING, source: "tailscale", names: [], error: "no HTTPS" },
+      ],
+      NOW,
+      false,
+    ),
+    `ib.tail1234.ts.net
+  source     Tailscale
+  issuer     C=US, CN=CA
+  expires    in 40d, 2026-12-31 10:00 UTC
+  renews     in 10d, 2026-12-01 10:00 UTC
+  listeners  web live
+  error      rate limited
+
+(name not known yet)
+  source     Tailscale
+  expires    not issued yet
+  listeners  web live
+  error      no HTTPS
+`,
+  );
   assert.match(formatCertificates([], NOW, false), /^No certificates/);
 });
 
@@ -120,7 +147,7 @@ test("'certs' lists, with or without the word and the file, as text or JSON", as
 
 test("'certs renew' orders by name, says so, and ends as the order does", async (t) => {
   const asked: string[] = [];
-  const { run } = await setUp(t, [FILE, ACME, WAITING], (name) => {
+  const { run } = await setUp(t, [FILE, ACME, WAITING, TAILSCALE], (name) => {
     asked.push(name);
     return Promise.resolve(
       name === "mcp.example" ? { ok: true, message: "The certificate for 'mcp.example' is renewed" } : { ok: false, message: "The CA says no" },
@@ -134,7 +161,8 @@ test("'certs renew' orders by name, says so, and ends as the order does", async 
   const ordering = "Ordering a certificate for 'new.example' ...\n";
   assert.deepEqual(await run(["renew", "new.example", "sidegate.yaml"]), { code: 1, stdout: ordering, stderr: "The CA says no\n" });
   assert.deepEqual(JSON.parse((await run(["renew", "new.example", "--json"])).stdout), { ok: false, message: "The CA says no" });
-  assert.deepEqual(asked, ["mcp.example", "new.example", "new.example"]);
+  assert.equal((await run(["renew", "ib.tail1234.ts.net"])).code, 1);
+  assert.deepEqual(asked, ["mcp.example", "new.example", "new.example", "ib.tail1234.ts.net"]);
 });
 
 test("'certs renew' orders nothing that no CA can be asked for, and says who renews it", async (t) => {
@@ -155,7 +183,7 @@ test("'certs renew' orders nothing that no CA can be asked for, and says who ren
 });
 
 test("on a terminal the time that an order takes is shown, and an interrupt does not wait for it", async (t) => {
-  const { promise, resolve } = Promise.withResolvers<RenewResult>();
+  const { promise, resolve } = Promise.withResolvers<ActionResult>();
   const { run, out, stop } = await setUp(t, [ACME], () => promise);
   const first = run(["renew", "mcp.example"], true);
   await waitFor(() => out.stdout.includes("... 1s"));

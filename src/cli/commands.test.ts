@@ -18,7 +18,7 @@ test("help lists every command, and every command has help that exits with 0", a
   assert.equal(code, 0);
   assert.equal((await run(["--help"])).stdout, stdout);
   const names = [...stdout.matchAll(/^ {2}(\w+) {2}/gm)].map((match) => match[1] ?? "");
-  assert.deepEqual(names, ["run", "check", "health", "status", "certs", "reload", "init", "token", "schema", "version"]);
+  assert.deepEqual(names, ["run", "check", "health", "status", "certs", "tailnet", "reload", "init", "token", "schema", "version"]);
   for (const name of names) {
     const help = await run([name, "--help"]);
     assert.equal(help.code, 0, name);
@@ -42,6 +42,8 @@ test("wrong usage exits with 2 and names what was probably meant", async () => {
   assert.match((await run(["token", "old"])).stderr, /^Unknown word 'old'/);
   assert.match((await run(["token", "new", "--name", "a b"])).stderr, /^'a b' of --name /);
   assert.match((await run(["certs", "lst"])).stderr, /^Unknown word 'lst'. Did you mean 'list'\?/);
+  assert.match((await run(["tailnet", "netchek"])).stderr, /^Unknown word 'netchek'. Did you mean 'netcheck'\?/);
+  assert.match((await run(["tailnet", "status", "a.yaml", "b"])).stderr, /^Unexpected argument 'b'/);
   assert.match((await run(["certs", "renew"])).stderr, /^'certs renew' needs a name/);
   assert.match((await run(["certs", "list", "a.yaml", "b"])).stderr, /^Unexpected argument 'b'/);
   assert.match((await run(["init", "mpc"])).stderr, /^Unknown starter 'mpc'. Did you mean 'mcp'\?/);
@@ -146,6 +148,9 @@ test("a gateway that is not there is said in one sentence, with the address that
     ["reload", "admin.yaml"],
     ["certs", "admin.yaml"],
     ["certs", "renew", "a.example", "admin.yaml"],
+    ["tailnet", "admin.yaml"],
+    ["tailnet", "netcheck", "admin.yaml"],
+    ["tailnet", "logout", "admin.yaml"],
   ]) {
     const { code, stdout, stderr } = await run(args, { ADMIN_SOCKET: socket });
     assert.deepEqual([code, stdout, stderr], [1, "", `No gateway answers on unix:${socket} (no such file or directory); is it running?\n`]);

@@ -30,7 +30,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (args, io) => (await import("./health.ts")).runHealth(args, io),
   },
   status: {
-    summary: "listeners, routes, upstreams and certificates",
+    summary: "listeners, routes, upstreams, certificates and the tailnet",
     usage: `[FILE] [--json] [--watch]\n\n  --json   the answer of /status as it is\n  --watch  again every two seconds\n\n${FILE_HELP}`,
     run: async (args, io) => (await import("./status.ts")).runStatus(args, io),
   },
@@ -43,6 +43,16 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       "  trust       where the internal CA's certificate is, and how programs are made to trust it; changes nothing\n\n" +
       `Asks the running gateway. Exit code 1 when it does not answer, or when NAME could not be renewed.\n${FILE_HELP}`,
     run: async (args, io) => (await import("./certs.ts")).runCerts(args, io),
+  },
+  tailnet: {
+    summary: "the tailnet: its state and who is connected, its network, logging out",
+    usage:
+      "[status | netcheck | logout] [FILE] [--json]\n\n" +
+      "  status    name, addresses, key, seal, and who is connected; the URL of a login that is waited for (default)\n" +
+      "  netcheck  what 'tailscale netcheck' says of the network here; --json is its '--format=json'\n" +
+      "  logout    take the node off the tailnet; its connections end, and coming back takes a restart and a new login\n\n" +
+      `Asks the running gateway. Exit code 1 when it does not answer, or when the command failed.\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./tailnet.ts")).runTailnet(args, io),
   },
   reload: {
     summary: "look at the file now, and say what came of it",

@@ -61,6 +61,18 @@ export function parseCommand<T extends NonNullable<ParseArgsConfig["options"]>>(
   return parsed;
 }
 
+/**
+ * The positionals with one of `words` first: the first of them when there is none, or when the file is named right away.
+ * @throws {UsageError} naming the nearest word
+ */
+export function wordFirst(positionals: readonly string[], words: readonly [string, ...string[]]): readonly string[] {
+  const [first] = positionals;
+  if (first !== undefined && words.includes(first)) return positionals;
+  if (first === undefined || /[./\\]/.test(first)) return [words[0], ...positionals];
+  const near = nearest(first, words);
+  throw new UsageError(`Unknown word '${first}'${near === null ? `; there are ${words.join(", ")}` : `. Did you mean '${near}'?`}`);
+}
+
 function describe(error: unknown, known: readonly string[]): string {
   if (!(error instanceof Error)) return String(error);
   // Node's sentences go on with advice that does not fit here.

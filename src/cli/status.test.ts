@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { TAILNET } from "../../test/components/tailnet-status.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { GatewayStatus } from "../admin/status.ts";
 import { openLog } from "../telemetry/log.ts";
@@ -133,6 +134,12 @@ test("what is not there has no table", () => {
   assert.doesNotMatch(text, /ROUTE|UPSTREAM|CERTIFICATE|removed/);
 });
 
+test("the tailnet is the last section, and what is wrong with it stands at the top, too", () => {
+  const text = formatStatus({ ...STATUS, tailnet: { ...TAILNET, serving: false, reason: "tailscaled hangs", clients: [] } }, NOW, false);
+  assert.match(text, /^Sidegate 1\.0\.0, unready, .*\n.*\ntailnet 'ib-gateway\.tail1234\.ts\.net': tailscaled hangs\n/);
+  assert.match(text, /\n\nTAILNET {2}ib-gateway\.tail1234\.ts\.net\n {2}state {6}running, not serving\n {2}reason {5}tailscaled hangs\n/);
+});
+
 test("colours change no column", () => {
   const rows = [[{ text: "red", color: "red" as const }, "x"]];
   // oxlint-disable-next-line no-control-regex -- the codes of colours
@@ -150,6 +157,7 @@ test("--watch shows the status again until it is stopped", async () => {
     metrics: { text: () => Promise.resolve("") },
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew: () => Promise.resolve({ ok: true, message: "" }),
+    logout: () => Promise.resolve({ ok: true, message: "" }),
     log,
   });
   writeFileSync(join(dir, "sidegate.yaml"), `admin: { listen: "unix:${address.path}" }\n`);

@@ -5,6 +5,7 @@ import type { GatewayStatus, TargetStatus } from "../admin/status.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { askAdmin } from "./admin-client.ts";
 import { expiryCell, fromNow, namesText, renewalText, sourceText } from "./certificate-text.ts";
+import { formatTailnet } from "./tailnet-text.ts";
 import { configFile, EXIT_OK, hasColors, parseCommand, type Io } from "./io.ts";
 import { colored, formatTable, plainLine, type Cell } from "./table.ts";
 
@@ -85,6 +86,7 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
       ]),
       colors,
     ),
+    status.tailnet === null ? "" : formatTailnet(status.tailnet, now, colors),
   ];
   return sections.filter((section) => section !== "").join("\n");
 }

@@ -79,10 +79,12 @@ function checkChallenges(check: CheckContext, path: Path, acme: Acme): void {
     const message = `The challenge 'tls-alpn-01' needs a listener on port ${https_port} that speaks TLS`;
     check.report([...path, "challenge"], message + mapped("https_port"));
   } else if (challenge === undefined && dns === undefined && can.length === 0) {
+    const isTailnet = check.entries<Listener>("listeners").some(([, listener]) => listener.listen.startsWith("tailnet:"));
+    const remark = isTailnet ? ". No CA reaches the tailnet; for the node's own name there write 'tailscale: true' instead" : "";
     check.report(
       path,
       `'acme' cannot prove that names are yours. Three ways out: let a listener speak TLS on port ${https_port} ('https_port', for tls-alpn-01); ` +
-        `add an HTTP listener for plain HTTP on port ${http_port} ('http_port', for http-01); or give 'dns' (for dns-01)`,
+        `add an HTTP listener for plain HTTP on port ${http_port} ('http_port', for http-01); or give 'dns' (for dns-01)${remark}`,
       "key",
     );
   }

@@ -51,6 +51,11 @@ export class CheckContext {
     this.problems.push({ ...this.#document.problemAt([0, 1], message), line: 0, column: 0, length: 0 });
   }
 
+  /** What works, and yet not as somebody may think, and is not in the file. */
+  warnOutside(message: string): void {
+    this.warnings.push({ ...this.#document.problemAt([0, 1], message), line: 0, column: 0, length: 0 });
+  }
+
   /** The sound texts of a list, each with its path; none when it is not a list. */
   items(path: Path, list: unknown): [Path, string][] {
     if (!Array.isArray(list)) return [];

@@ -1,6 +1,6 @@
 // Looks at certificates beside the routes: hosts that no certificate covers, and certificates that clients refuse or soon will.
 import { Breather } from "../lib/breather.ts";
-import { isCovered, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
+import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
 import { knownChain } from "../lib/pem-memory.ts";
 import type { CertificateFacts, Chain } from "../lib/pem.ts";
 import { routesOf } from "./check-acme.ts";
@@ -73,7 +73,7 @@ function checkHosts(check: CheckContext, { path, tls, users }: TlsObject, chains
       if (seen.has(key)) continue;
       seen.add(key);
       if (route.host === undefined) {
-        if (chains.length === 0 && !tls.internal && tls.acme?.domains === undefined)
+        if (chains.length === 0 && !tls.internal && !tls.tailscale && tls.acme?.domains === undefined)
           check.warn(
             ["routes", i],
             `Route has no 'host', and listener '${user[0]}' gets certificates from 'acme' alone: for hosts that no other route names there is none, so that clients cannot connect; name them in 'domains'`,
@@ -95,11 +95,13 @@ function checkHost(
   const host = written.toLowerCase();
   // Below a wildcard some names may have a certificate, which is what it may be for.
   const covers = isCovered(host, names) || (host.startsWith("*.") && Array.from(names).some((name) => name.endsWith(host.slice(1))));
-  if (covers || tls.internal) return;
+  // The node's own name is not known before it has joined.
+  if (covers || tls.internal || (tls.tailscale && isTailnetName(host))) return;
   const shown = quote(check.text(at, written));
   if (tls.acme === undefined) {
-    const instead = chains[0]?.names[0] ?? "another name";
-    check.warn(at, `Host ${shown} is in no certificate of listener '${listener}': clients would be shown that of ${quote(instead)}, and refuse it`);
+    const first = chains[0]?.names[0];
+    const instead = first === undefined ? "the node's own name" : quote(first);
+    check.warn(at, `Host ${shown} is in no certificate of listener '${listener}': clients would be shown that of ${instead}, and refuse it`);
     return;
   }
   const reason = whyNotOrdered(host, orderRules(tls.acme));

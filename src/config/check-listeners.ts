@@ -7,6 +7,7 @@ import type { CheckContext } from "./check-context.ts";
 import { checkTls } from "./check-tls.ts";
 import { upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
+import { excludeOneAnother, isUserspace } from "./tailnet-listeners.ts";
 import type { HttpListener, Listener, Route, TcpListener } from "./types.ts";
 
 export function checkListeners(check: CheckContext): void {
@@ -39,10 +40,15 @@ function checkAddresses(check: CheckContext, listeners: [string, Listener][]): v
     const path = ["listeners", name, "listen"];
     const address = check.isSound(path) && typeof listener === "object" ? parseListenAddress(listener.listen ?? "") : null;
     if (address === null) continue;
-    const other = taken.find((entry) => collide(entry.address, address));
+    const other = taken.find((entry) => excludeOneAnother(check, entry.address, address));
     if (other !== undefined) {
       const both = formatAddress(other.address) === formatAddress(address) ? "" : ` (${formatAddress(other.address)})`;
-      check.report(path, `Address ${quote(check.text(path, listener.listen))} is already taken by ${other.owner}${both}`);
+      const isMixed = (other.address.kind === "tailnet") !== (address.kind === "tailnet");
+      const reason = isUserspace(check)
+        ? "tailscaled brings the connections of a port of the tailnet to the same port of 127.0.0.1"
+        : "all interfaces include that of the tailnet";
+      const why = isMixed ? `: ${reason}; take another port` : "";
+      check.report(path, `Address ${quote(check.text(path, listener.listen))} is already taken by ${other.owner}${both}${why}`);
     }
     taken.push({ owner: `listener '${name}'`, address });
   }
@@ -53,7 +59,8 @@ function checkHttp(check: CheckContext, path: Path, listener: HttpListener): voi
   if (size !== null && (size < 1024 || size > 65_536)) check.report([...path, "max_header_size"], "'max_header_size' must be from 1KiB to 64KiB");
 
   const address = check.isSound([...path, "listen"]) ? parseListenAddress(listener.listen) : null;
-  if (address === null || isLoopback(address) || listener.insecure || !check.isSound([...path, "insecure"])) return;
+  // The tailnet is encrypted by itself.
+  if (address === null || isLoopback(address) || address.kind === "tailnet" || listener.insecure || !check.isSound([...path, "insecure"])) return;
   const tlsPath = listener.tls === undefined ? ["tls"] : [...path, "tls"];
   const mode = check.isSound(tlsPath) ? ((listener.tls ?? check.config.tls)?.mode ?? "disabled") : "unknown";
   const name = String(path.at(-1));
@@ -81,8 +88,11 @@ function routesOf(check: CheckContext, listener: string): Route[] {
 
 function checkTcp(check: CheckContext, path: Path, listener: TcpListener): void {
   const address = check.isSound([...path, "listen"]) ? parseListenAddress(listener.listen ?? "") : null;
-  if (address !== null && !isLoopback(address) && listener.allow === undefined && check.isSound([...path, "allow"])) {
-    check.report([...path, "listen"], "A TCP listener that other machines reach needs 'allow': the addresses or networks that may connect");
+  if (address !== null && !isLoopback(address) && address.kind !== "tailnet" && listener.allow === undefined && check.isSound([...path, "allow"])) {
+    check.report(
+      [...path, "listen"],
+      "A TCP listener that other machines reach needs 'allow': the addresses or networks that may connect; 'listen: tailnet:PORT' lets the tailnet in alone",
+    );
   }
   if (check.isSound([...path, "upstream"]) && listener.upstream !== undefined) checkTcpUpstream(check, path, listener, address);
   const health = listener.health;

@@ -4,6 +4,7 @@ import { nearest } from "../lib/nearest.ts";
 import type { CheckContext } from "./check-context.ts";
 import { farAway, upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
+import { tailnetPort } from "./tailnet-listeners.ts";
 import { tlsOf } from "./tls-objects.ts";
 import type { Listener, Route, UpstreamEntry } from "./types.ts";
 
@@ -17,6 +18,8 @@ const FORWARDED_HEADERS = [
   "x-real-ip",
   "x-request-id",
   "x-forwarded-user",
+  "x-forwarded-user-source",
+  "x-forwarded-user-node",
   "x-forwarded-scopes",
 ];
 
@@ -42,7 +45,10 @@ export function checkRoutes(check: CheckContext): void {
     if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
     checkRouteListeners(check, [...path, "listeners"], route.listeners, listeners);
     checkAuth(check, [...path, "auth"], route.auth);
-    if (sound("auth")) checkClientCertificates(check, path, route, listeners);
+    if (sound("auth")) {
+      checkClientCertificates(check, path, route, listeners);
+      checkTailnetWay(check, path, route, listeners);
+    }
     checkPaths(check, path, route, sound);
     checkHeaders(check, path, route);
     if (sound("cors")) checkCors(check, [...path, "cors"], route);
@@ -133,6 +139,23 @@ function checkClientCertificates(check: CheckContext, path: Path, route: Route, 
   const names = `${silent.length === 1 ? "listener" : "listeners"} ${silent.join(", ")}`;
   if (silent.length < serving.length) check.warn(at, `Nobody comes in by 'client_certificate' on ${names}: no client is asked for one there`, "key");
   else check.report(at, `'client_certificate' lets nobody in: ${names} would never ask for one; give 'client_auth' and 'ca_file' in 'tls'`, "key");
+}
+
+/** A way in by the tailnet needs listeners on it. */
+function checkTailnetWay(check: CheckContext, path: Path, route: Route, listeners: [string, Listener][]): void {
+  const way = Array.isArray(route.auth) ? route.auth.findIndex((candidate) => candidate.tailnet !== undefined) : -1;
+  if (way === -1 || !check.isSound(["listeners"]) || !check.isSound([...path, "listeners"])) return;
+  const serving = listeners.filter(([name, listener]) => listener.protocol === "http" && (route.listeners?.includes(name) ?? true));
+  const others = serving.filter(([, listener]) => tailnetPort(listener) === null).map(([name]) => `'${name}'`);
+  const isOnlyWay = Array.isArray(route.auth) && route.auth.every((candidate) => candidate.tailnet !== undefined);
+  if (others.length === 0 || (others.length < serving.length && !isOnlyWay)) return;
+  const at = [...path, "auth", way, "tailnet"];
+  const names = `${others.length === 1 ? "listener" : "listeners"} ${others.join(", ")}`;
+  const remedy = "serve the route by one with 'listen: tailnet:PORT'";
+  if (others.length < serving.length)
+    check.warn(at, `Nobody comes in by 'tailnet' on ${names}, as ${others.length === 1 ? "it is" : "they are"} not on the tailnet`, "key");
+  else if (isOnlyWay) check.report(at, `'tailnet' lets nobody in: ${names} ${others.length === 1 ? "is" : "are"} not on the tailnet; ${remedy}`, "key");
+  else check.warn(at, `Nobody comes in by 'tailnet': ${names} ${others.length === 1 ? "is" : "are"} not on the tailnet; ${remedy}`, "key");
 }
 
 function checkPaths(check: CheckContext, path: Path, route: Route, sound: (key: keyof Route) => boolean): void {

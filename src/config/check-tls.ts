@@ -7,7 +7,7 @@ import { type Path, quote } from "./problem.ts";
 import { type TlsObject, isTermination, modeOf, tlsObjects } from "./tls-objects.ts";
 import type { HttpListener, Listener, Tls } from "./types.ts";
 
-const CERTIFICATE_KEYS = ["cert_file", "key_file", "certificates", "acme", "internal"] as const;
+const CERTIFICATE_KEYS = ["cert_file", "key_file", "certificates", "acme", "tailscale", "internal"] as const;
 const HANDSHAKE_KEYS = [...CERTIFICATE_KEYS, "ca_file", "client_auth", "min_tls_version", "cipher_suites"] as const;
 const HSTS_DETAILS = ["hsts_max_age", "hsts_include_subdomains", "hsts_preload"] as const;
 const YEAR_SECONDS = 31_536_000;
@@ -38,7 +38,7 @@ export function checkTls(check: CheckContext): void {
 function checkHeaders(check: CheckContext, { path, tls, users }: TlsObject): void {
   const trusted: unknown = check.config.trusted_proxies;
   // Who may write to a unix socket is for its permissions to say.
-  const isOpen = users.some(([, listener]) => parseListenAddress(listener.listen ?? "")?.kind === "tcp");
+  const isOpen = users.some(([, listener]) => parseListenAddress(listener.listen ?? "")?.kind !== "unix");
   if (tls.mode === "behind_proxy" && isOpen && Array.isArray(trusted) && trusted.length === 0) {
     check.report([...path, "mode"], "'mode: behind_proxy' serves 'trusted_proxies' alone, and there are none: everybody would get 403; name the proxies there");
   }
@@ -71,8 +71,9 @@ function checkTcpTls(check: CheckContext, path: Path, tls: Tls): void {
 function checkCertificates(check: CheckContext, path: Path, tls: Tls): void {
   if (tls.cert_file !== undefined && tls.key_file === undefined) check.report([...path, "cert_file"], "'cert_file' needs its 'key_file'", "key");
   else if (tls.key_file !== undefined && tls.cert_file === undefined) check.report([...path, "key_file"], "'key_file' needs its 'cert_file'", "key");
-  else if (tls.cert_file === undefined && tls.certificates === undefined && tls.acme === undefined && !tls.internal) {
-    const choices = "'cert_file' and 'key_file', 'certificates', 'acme' for names that the internet reaches, or 'internal: true' for development";
+  else if (tls.cert_file === undefined && tls.certificates === undefined && tls.acme === undefined && !tls.tailscale && !tls.internal) {
+    const choices =
+      "'cert_file' and 'key_file', 'certificates', 'acme' for names that the internet reaches, 'tailscale: true' for the node's name in the tailnet, or 'internal: true' for development";
     check.report(path, `TLS has no certificate; give ${choices}`, "key");
   }
 }

@@ -3,21 +3,26 @@ import { parseNetwork } from "../lib/address.ts";
 import { CheckContext } from "./check-context.ts";
 import { checkListeners } from "./check-listeners.ts";
 import { checkRoutes } from "./check-routes.ts";
+import { checkTailscale } from "./check-tailscale.ts";
 import { checkUpstreams } from "./check-upstreams.ts";
 import type { ConfigDocument } from "./document.ts";
+import type { Env } from "./interpolate.ts";
 import { type Path, quote } from "./problem.ts";
 import { checkSecrets } from "./secret-files.ts";
+import { takeTailscaleEnvironment } from "./tailscale-env.ts";
 import type { Token } from "./types.ts";
 
-/** Checks what is sound of the document; the context holds the problems. */
-export function checkDocument(document: ConfigDocument, broken: readonly Path[]): CheckContext {
+/** Checks what is sound of the document, and of `env` what it says of the tailnet; the context holds the problems. */
+export function checkDocument(document: ConfigDocument, broken: readonly Path[], env: Env): CheckContext {
   const check = new CheckContext(document, broken);
+  takeTailscaleEnvironment(check, env);
   checkTrustedProxies(check);
   checkTokens(check);
   checkSecrets(check);
   checkUpstreams(check);
   checkListeners(check);
   checkRoutes(check);
+  checkTailscale(check);
   return check;
 }
 

@@ -6,6 +6,8 @@ import { parseDurationMs, parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { parseTarget } from "../lib/target.ts";
 import { isTimeZone, parseMaintenance } from "../lib/maintenance.ts";
+import { firstAddress, hasHostBits } from "../lib/network.ts";
+import { TAILSCALE_FORMATS, explainTailnetAddress } from "./tailscale-formats.ts";
 import { TLS_FORMATS } from "./tls-formats.ts";
 
 /** Null when the text is right; otherwise what is wrong and what to write. It never quotes the text. */
@@ -35,18 +37,15 @@ function size(text: string): string | null {
 function network(text: string): string | null {
   const parsed = parseNetwork(text);
   if (parsed === null) return "is not an IP address or network; write 10.0.0.0/8, 192.168.1.7 or fd00::/8";
-  const cidr = `${parsed.address}/${parsed.prefix}`;
-  const first = parsed.family === "ipv4" ? ipaddr.IPv4.networkAddressFromCIDR(cidr) : ipaddr.IPv6.networkAddressFromCIDR(cidr);
-  return first.toString() === ipaddr.parse(parsed.address).toString()
-    ? null
-    : `is not the beginning of its network; write ${first.toString()}/${parsed.prefix}, or the address alone`;
+  return hasHostBits(parsed) ? `is not the beginning of its network; write ${firstAddress(parsed)}/${parsed.prefix}, or the address alone` : null;
 }
 
 function listenAddress(text: string): string | null {
   if (parseListenAddress(text) !== null) return null;
   if (/^\d{1,5}$/.test(text)) return `has no colon; write ":${text}" for all interfaces or 127.0.0.1:${text} for this machine alone`;
   if (text.startsWith("unix:")) return "is not a socket path; write unix:/run/sidegate/x.sock, absolute and of at most 107 bytes";
-  return 'is not an address to listen on; write ":8443" (all interfaces), 127.0.0.1:8080, "[::1]:8080" or unix:/path';
+  if (/^tailnet(?::|$)/.test(text)) return explainTailnetAddress(text);
+  return 'is not an address to listen on; write ":8443" (all interfaces), 127.0.0.1:8080, "[::1]:8080", unix:/path or tailnet:4003 (the tailnet alone)';
 }
 
 function target(text: string): string | null {
@@ -169,6 +168,7 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   name,
   maintenance,
   ...TLS_FORMATS,
+  ...TAILSCALE_FORMATS,
 };
 
 /** The same as questions, for the validator. */

@@ -59,7 +59,7 @@ export async function loadConfig(path: string, env: Env, now = Date.now()): Prom
   const { document, paths: doubtful, usable, ...understood } = understand(path, file.text, env);
   if (!usable) return { ok: false, problems: understood.problems, source: maskSecrets(document, false), paths: [own] };
   await breather.breathe();
-  const check = checkDocument(document, doubtful);
+  const check = checkDocument(document, doubtful, env);
   await breather.breathe();
   forgetOldPem();
   const { files, paths } = await resolveConfig(check, own, env);

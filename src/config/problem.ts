@@ -26,8 +26,18 @@ export function formatPath(path: Path): string {
   return text;
 }
 
+// Keys of Tailscale tell what they are. Those of headscale do not, but a flag does; a variable tells nothing.
+const TAILSCALE_KEY = /(tskey-(?:auth-|client-)?)([\w-]+)/g;
+const KEY_FLAG = /(-(?:auth-?key|client-secret)["']?[=,\s]["'\s-]*)(?!\$\{)([^\s"',\]}]+)/g;
+
+/** The text without passwords of URLs and without keys of the tailnet, wherever they stand; stars of the same length, so that columns stay right. */
+export function maskCredentials(text: string): string {
+  const hide = (_all: string, before: string, secret: string): string => before + "*".repeat(secret.length);
+  return maskUrlPasswords(text).replaceAll(TAILSCALE_KEY, hide).replaceAll(KEY_FLAG, hide);
+}
+
 /** Of each word that holds a URL or the like: what stands between its scheme and its last '@', replaced by stars of the same length, so that columns stay right. */
-export function maskUrlPasswords(text: string): string {
+function maskUrlPasswords(text: string): string {
   // By words and by index: a search for '@' from each colon would take quadratic time.
   return text.replaceAll(/[^\s'"]+/g, (word) => {
     const end = word.lastIndexOf("@");
@@ -42,6 +52,6 @@ export function maskUrlPasswords(text: string): string {
 /** A text from the file in quotes, short, on one line and without passwords, for a message. */
 export function quote(text: string): string {
   // oxlint-disable-next-line no-control-regex -- a message is one line and must not move the cursor
-  const plain = maskUrlPasswords(text).replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => JSON.stringify(char).slice(1, -1));
+  const plain = maskCredentials(text).replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => JSON.stringify(char).slice(1, -1));
   return `'${plain.length > 80 ? `${plain.slice(0, 77)}...` : plain}'`;
 }

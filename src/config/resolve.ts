@@ -1,5 +1,6 @@
 // Completes the configuration with what is outside of it: files take the place of their names, paths become absolute, the environment says the rest.
 import type { CheckContext } from "./check-context.ts";
+import { checkAuthKey } from "./check-tailscale.ts";
 import { FileReader } from "./file-reader.ts";
 import type { Env } from "./interpolate.ts";
 import { type Path, quote } from "./problem.ts";
@@ -22,6 +23,7 @@ export async function resolveConfig(check: CheckContext, configPath: string, env
   await files.readAll();
   resolveSecrets(check, files);
   checkHashes(check);
+  checkAuthKey(check);
   await resolvePem(check, files);
   resolveDirectories(check, files);
   resolveLogLevel(check, env);
@@ -45,6 +47,8 @@ function checkHashes(check: CheckContext): void {
 function resolveDirectories(check: CheckContext, files: FileReader): void {
   const { config } = check;
   if (check.isSound(["state", "dir"])) config.state.dir = files.absolute(config.state.dir);
+  if (config.tailscale?.state_dir !== undefined && check.isSound(["tailscale", "state_dir"]))
+    config.tailscale.state_dir = files.absolute(config.tailscale.state_dir);
   const logs: [Path, unknown][] = [
     [["access_log"], config.access_log],
     ...check.entries<Listener>("listeners").map(([name, listener]): [Path, unknown] => [["listeners", name, "access_log"], listener?.access_log]),

@@ -1,16 +1,16 @@
 // Which values of the file are credentials, and the text of the file without them, for excerpts.
 import { nearest } from "../lib/nearest.ts";
 import type { ConfigDocument } from "./document.ts";
-import { type Path, maskUrlPasswords } from "./problem.ts";
+import { type Path, maskCredentials } from "./problem.ts";
 import { KNOWN_KEYS } from "./schema.ts";
 
 // 'token' and 'tokens' want objects: a text there is the token itself.
-const SECRET_KEYS = ["authorization", "sha256", "token", "tokens", "api_token", "hmac_key"];
+const SECRET_KEYS = ["authorization", "sha256", "token", "tokens", "api_token", "hmac_key", "auth_key"];
 // Too like other words to look for misspelt ones. Who knows the address of a webhook can write to it; 'alerts' and 'webhook' want objects.
 const SHORT_SECRET_KEYS = ["secret", "url", "webhook", "alerts"];
 const SECRET_PARENTS = ["set_headers"];
 // Keys that the language does not know and people try.
-const SECRET_WORD = /secret|passw|credential|api[-_]?key|web[-_]?hook|(?:bearer|tokens?)$|^ur[il]s?$/i;
+const SECRET_WORD = /secret|passw|credential|(?:api|auth)[-_]?key|web[-_]?hook|(?:bearer|tokens?)$|^ur[il]s?$/i;
 
 /** A misspelt key is shown with its line, and its value is as secret as if it were written right. */
 function isSecretKey(key: string, parentKey: string): boolean {
@@ -31,7 +31,7 @@ export function isSecret(path: Path): boolean {
 const HARMLESS = /^["']?(?:[A-Za-z]+ )?(?:\$\{[A-Za-z0-9_]+(?::\?[^}]*)?\})+["']?$/;
 
 const SECRET_LINE =
-  /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|api[-_]?key|hmac)[\w-]*|url|webhook(?=["']?[ \t]*:[ \t]*[^\s{[])|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;
+  /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|(?:api|auth)[-_]?key|hmac)[\w-]*|url|webhook(?=["']?[ \t]*:[ \t]*[^\s{[])|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;
 
 function stars(text: string): string {
   return text.replaceAll(/[^\r\n]/g, "*");
@@ -49,5 +49,5 @@ export function maskSecrets(document: ConfigDocument, isParsed: boolean): string
     text = text.replaceAll(SECRET_LINE, (all, key: string, value: string) =>
       HARMLESS.test(value.trim()) || /^["']?\*{2}/.test(value) ? all : key + stars(value),
     );
-  return maskUrlPasswords(text);
+  return maskCredentials(text);
 }

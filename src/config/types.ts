@@ -351,31 +351,31 @@ export interface Webhook {
  */
 export interface Tailscale {
   /**
-   * Name of the node in the tailnet. Default: the host name of the machine or container.
+   * Name of the node in the tailnet: ib-gateway. Default: the host name of the machine or container.
    */
   hostname?: string;
   /**
-   * Auth key (tskey-auth-...) or OAuth client secret (tskey-client-..., which needs 'tags'). Used only when the state holds no login. Default: none, and the URL of a login is shown.
+   * Auth key (tskey-auth-...), OAuth client secret (tskey-client-..., which needs 'tags') or key of headscale. Used only when the state holds no login. Default: none, and the URL of a login is shown.
    */
   auth_key?: string;
   /**
-   * File with the auth key on one line.
+   * File that holds the value of 'auth_key'.
    */
   auth_key_file?: string;
   /**
-   * Tags that the node asks for. A tagged node belongs to no user, and its key does not expire.
+   * Tags that the node asks for: tag:trading. A tagged node belongs to no user, and its key does not expire.
    */
   tags: string[];
   /**
-   * Control server, for headscale. Default: Tailscale's.
+   * URL of the control server, for headscale: https://headscale.example.com. Default: Tailscale's.
    */
   control_url?: string;
   /**
-   * Further flags of 'tailscale up', one an entry: --accept-routes, --advertise-routes=10.0.0.0/24, --advertise-exit-node, --exit-node=IP, --exit-node-allow-lan-access, --snat-subnet-routes=false, --stateful-filtering, --advertise-connector, --report-posture, --operator=USER.
+   * Further flags of 'tailscale up', one an entry; those with a key of their own are not among them: --accept-routes, --advertise-routes=10.0.0.0/24, --advertise-exit-node, --exit-node=IP, --exit-node-allow-lan-access, --snat-subnet-routes=false, --stateful-filtering, --advertise-connector, --report-posture, --operator=USER.
    */
   extra_args: string[];
   /**
-   * Take the DNS settings of the tailnet.
+   * Take the DNS settings of the tailnet on this machine.
    */
   accept_dns: boolean;
   /**
@@ -391,7 +391,7 @@ export interface Tailscale {
    */
   seal?: boolean;
   /**
-   * Use a kernel interface instead of userspace networking. Needs /dev/net/tun, NET_ADMIN and root.
+   * Use a kernel interface instead of userspace networking: listeners are on the node's own address, and what listens on localhost alone stays closed. Needs /dev/net/tun, NET_ADMIN and root.
    */
   tun: boolean;
   /**
@@ -589,11 +589,11 @@ export interface AllowTailnet {
  */
 export interface TailnetMatch {
   /**
-   * Login names of people: alice@example.com. Their tagged nodes are not theirs.
+   * Login names of people: alice@example.com. A tagged node is nobody's, whoever set it up.
    */
   users?: string[];
   /**
-   * Tags of nodes: tag:bots.
+   * Tags of nodes, any of which admits: tag:bots.
    */
   tags?: string[];
   /**
@@ -784,7 +784,7 @@ export interface Route {
   remove_headers: string[];
   response_headers: ResponseHeaders;
   /**
-   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (token or client_certificate) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
+   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (token, client_certificate or tailnet), X-Forwarded-User-Node (the device, for tailnet) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
    */
   identity_headers: boolean;
   cors?: Cors;

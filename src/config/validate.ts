@@ -194,7 +194,7 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const written = document.written(path);
       const quoted = isSecret(path) ? "" : `${quote(written ?? text)} `;
       // After its first words a reason may repeat parts of the text, which may be secret when it is not from the file.
-      const told = written === undefined ? reason : reason.replace(/ ?[;:(].*$/s, "");
+      const told = written === undefined || text === "" ? reason : reason.replace(/ ?[;:(].*$/s, "");
       return { path, message: `Value ${quoted}at ${where} ${told}` };
     }
     case "type":
@@ -249,9 +249,11 @@ function tlsVersionAdvice(value: unknown): string {
 
 /** What to write for a value of the wrong kind, where that can be guessed. */
 function advice(schema: Schema, path: Path, value: unknown): string {
+  if (value === null && path.at(-1) === "tailnet") return "; name 'users', 'tags' or 'nodes', or write {} for every node";
   if (value === null && schema.type === "object") return "; write {} to leave everything at its default";
   if (value === true && schema.type === "object")
     return path.at(-1) === "tls" ? "; write { internal: true } for a local CA" : "; write {} to leave everything at its default";
+  if (path.at(-2) === "auth" && Object.hasOwn(schema.properties ?? {}, String(value))) return `; write '${String(value)}: {}' to admit any, or say which`;
   if (value === "none" && path.at(-2) === "auth") return "; write 'auth: none', without the list";
   if (typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)) return "; YAML 1.2 knows only true and false";
   if (typeof value !== "number" || schema.type !== "string") return "";

@@ -14,6 +14,10 @@ export function challenge(denial: Denial): RequestError {
       return new RequestError(403, "ERR_NO_CLIENT_CERTIFICATE", "A client certificate is needed");
     case "certificate_not_admitted":
       return new RequestError(403, "ERR_CLIENT_CERTIFICATE", "The client certificate is not admitted here");
+    case "not_on_tailnet":
+      return new RequestError(403, "ERR_NOT_ON_TAILNET", "Only connections from the tailnet are admitted here");
+    case "tailnet_not_admitted":
+      return new RequestError(403, "ERR_TAILNET", "Your user or device of the tailnet is not admitted here");
     case "insufficient_scope":
       return new RequestError(403, "ERR_INSUFFICIENT_SCOPE", "The token lacks a scope", {
         headers: ["WWW-Authenticate", `Bearer error="insufficient_scope", scope="${denial.scopes.join(" ")}"`],

@@ -2,6 +2,9 @@
 import { isIP } from "node:net";
 import { parseHost } from "./read-head.ts";
 import { plainIp } from "../lib/address.ts";
+import { admitsPeer } from "../identity/tailnet.ts";
+import type { TailnetPeer } from "../lib/tailnet-peer.ts";
+import { challenge } from "./challenge.ts";
 import { makeRequestId } from "./read-head.ts";
 import { endWithAnswer } from "./cut.ts";
 import type { Exchange } from "./exchange.ts";
@@ -126,9 +129,10 @@ function isTrustedPeer({ plan, trustedProxies }: HttpState, peer: string): boole
   return trustedProxies.has(peer) || (peer === "" && plan.listen.kind === "unix" && plan.tls.mode === "behind_proxy");
 }
 
-/** Whether the peer of a connection is admitted itself, or speaks for others who may be. */
-export function isAdmittedPeer(state: HttpState, peer: string): boolean {
+/** Whether the peer of a connection is admitted itself, or speaks for others who may be. @param tailnet who that is in the tailnet */
+export function isAdmittedPeer(state: HttpState, peer: string, tailnet: TailnetPeer | null): boolean {
   const { plan } = state;
+  if (!admitsPeer(plan, tailnet)) return false;
   if (isTrustedPeer(state, peer)) return true;
   return plan.tls.mode !== "behind_proxy" && plan.deny?.has(peer) !== true && plan.allow?.has(peer) !== false;
 }
@@ -141,11 +145,17 @@ export function admitPeer(x: Exchange): void {
   throw new RequestError(403, "ERR_NOT_PROXY", "Only trusted proxies are served here", { detail });
 }
 
-/** Whether the listener admits the client's address; `deny` is stronger. @throws {RequestError} 403 */
+/** Whether the listener admits the connection's node of the tailnet, and the client's address; `deny` is stronger. @throws {RequestError} 403 */
 export function admitAddress(x: Exchange): void {
   const { allow, deny, listen } = x.state.plan;
+  const { tailnet } = x.connection;
+  // Also where the connection is older than the reload that brought the listener to the tailnet.
+  if (!admitsPeer(x.state.plan, tailnet)) {
+    endWithAnswer(x);
+    throw challenge({ denied: tailnet === null ? "not_on_tailnet" : "tailnet_not_admitted" });
+  }
   // A TCP client that reset its connection has no address any more, but its request may have come: it would be on no `deny` list.
-  if (x.peer === "" && listen.kind === "tcp") throw new RequestError(403, "ERR_ADDRESS", "Your address is not known");
+  if (x.peer === "" && listen.kind !== "unix") throw new RequestError(403, "ERR_ADDRESS", "Your address is not known");
   if (deny?.has(x.client) !== true && allow?.has(x.client) !== false) return;
   // Strangers have few places, which a CA that looks for a challenge needs, too. A proxy speaks for others as well.
   if (!x.trusted) endWithAnswer(x);

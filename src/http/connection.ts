@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { clientCertificateOf, type ClientCertificate } from "../identity/client-certificate.ts";
-import { plainIp } from "../lib/address.ts";
+import { peerAddress, peerOf, type TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { TlsProtocolPlan } from "../plan/model.ts";
 
 const CONNECTION = Symbol("connection");
@@ -12,8 +12,10 @@ type Handshake = { readonly protocolKey: string; readonly certificate: ClientCer
 type Marked = { [CONNECTION]?: ClientConnection; [HANDSHAKE]?: Handshake };
 
 export class ClientConnection {
-  /** The address at the other end, plain; empty on a unix socket. */
+  /** The address at the other end, plain, that of its node on the tailnet; empty on a unix socket. */
   readonly peer: string;
+  /** Whose it is in the tailnet; null when it did not come from there. The connection ends when that changes. */
+  readonly tailnet: TailnetPeer | null;
   readonly secure: boolean;
   /** The rules of TLS under which its handshake was made (`TlsProtocolPlan.key`); null when that is not known, and on plain connections. */
   readonly protocolKey: string | null;
@@ -27,7 +29,8 @@ export class ClientConnection {
   discarding = false;
 
   constructor(socket: IncomingMessage["socket"]) {
-    this.peer = plainIp(socket.remoteAddress ?? "");
+    this.peer = peerAddress(socket);
+    this.tailnet = peerOf(socket);
     this.secure = "encrypted" in socket && socket.encrypted === true;
     const handshake = this.secure ? (socket as Marked)[HANDSHAKE] : undefined;
     this.protocolKey = handshake?.protocolKey ?? null;

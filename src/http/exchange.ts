@@ -4,6 +4,7 @@ import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import { headerValue } from "../lib/header-name.ts";
 import type { Identity } from "../identity/identity.ts";
+import { tailnetIdentity } from "../identity/tailnet.ts";
 import { connectionOf, type ClientConnection } from "./connection.ts";
 import type { HttpState, LiveRoute } from "./state.ts";
 
@@ -59,7 +60,8 @@ export class Exchange {
 
   // From the further steps
   route: LiveRoute | null = null;
-  identity: Identity | null = null;
+  /** Who it is, for the log: at first whose connection it is in the tailnet. */
+  identity: Identity | null;
   /** URL of the target that answered or was tried last. */
   targetUrl = "";
   status = 0;
@@ -87,6 +89,8 @@ export class Exchange {
     this.method = req.method ?? "";
     this.connection = connectionOf(req, stream);
     this.peer = this.client = this.connection.peer;
+    const { tailnet } = this.connection;
+    this.identity = tailnet === null ? null : tailnetIdentity(tailnet);
     this.scheme = this.connection.secure ? "https" : "http";
     state.live.active += 1;
     this.connection.requests += 1;

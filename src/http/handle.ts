@@ -35,8 +35,8 @@ function run(x: Exchange): void {
     if (preflight !== null) return answer(x, 204, preflight); // Before auth: browsers send no credentials with it.
     const authentication = authenticate(x.authorization, x.state.tokens);
     const certificate = clientCertificate(x, route);
-    x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? null);
-    const permit = authorize(route.auth, authentication, certificate); // Only its permit leads on.
+    x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? x.identity);
+    const permit = authorize(route.auth, authentication, certificate, x.connection.tailnet); // Only its permit leads on.
     if ("denied" in permit) throw challenge(permit);
     if (permit.identity !== null) x.identity = permit.identity;
     forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.

@@ -1,8 +1,8 @@
 // The only place where an error becomes a response.
 import type { Socket } from "node:net";
-import { plainIp } from "../lib/address.ts";
 import { GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { statusCodes } from "../lib/node-http.ts";
+import { peerAddress } from "../lib/tailnet-peer.ts";
 import { HttpCallError } from "../upstreams/http-call.ts";
 import { answer } from "./answer.ts";
 import { addAnswerHeaders } from "./answer-headers.ts";
@@ -74,6 +74,6 @@ export function answerParserError(state: HttpState, error: Error, socket: Socket
   socket.destroySoon();
   state.noRoute.observe(status, 0, 0, body.length);
   state.accessLog?.write(
-    `{"time":"${new Date().toISOString()}","listener":${state.nameJson},"client":"${plainIp(socket.remoteAddress ?? "")}","status":${status},"request_id":"${requestId}","error":${JSON.stringify(`ERR_BAD_REQUEST: ${message} (${code})`)}}`,
+    `{"time":"${new Date().toISOString()}","listener":${state.nameJson},"client":"${peerAddress(socket)}","status":${status},"request_id":"${requestId}","error":${JSON.stringify(`ERR_BAD_REQUEST: ${message} (${code})`)}}`,
   );
 }

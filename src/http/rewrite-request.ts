@@ -58,6 +58,7 @@ export function rewriteRequest(x: Exchange, route: LiveRoute, permit: Permit): H
   if (route.plan.identityHeaders && identity !== null) {
     // A token may be named like a certificate: the source keeps them apart.
     headers.push("X-Forwarded-User", identity.name, "X-Forwarded-User-Source", identity.source, "X-Forwarded-Scopes", identity.scopes.join(" "));
+    if (identity.node !== undefined) headers.push("X-Forwarded-User-Node", identity.node);
   }
   if (route.requestRules !== null) headers = applyHeaderRules(headers, route.requestRules);
   return {

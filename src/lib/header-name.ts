@@ -68,6 +68,7 @@ const KINDS: Record<string, HeaderKind> = {
   "x-forwarded-user": HEADER.identity,
   "x-forwarded-scopes": HEADER.identity,
   "x-forwarded-user-source": HEADER.identity,
+  "x-forwarded-user-node": HEADER.identity,
   "x-forwarded-ssl": HEADER.schemeWord,
   "x-forwarded-scheme": HEADER.schemeWord,
   "x-forwarded-protocol": HEADER.schemeWord,
@@ -108,6 +109,8 @@ function kindOf(lower: string): HeaderKind | null {
   if (!TOKEN.test(lower)) return null;
   if (Object.hasOwn(KINDS, lower)) return KINDS[lower] ?? HEADER.other;
   if (lower.includes("_")) return HEADER.underscore;
+  // Servers that once stood behind 'tailscale serve' take the caller's name from Tailscale-User-Login.
+  if (lower.startsWith("tailscale-")) return HEADER.identity;
   return lower.startsWith("x-forwarded-") ? HEADER.forwardedOther : HEADER.other;
 }
 

@@ -23,6 +23,11 @@ function canonical(address: string): string {
   return new URL(`http://[${address}]`).hostname;
 }
 
+/** Whether a host (lower case) is one of a tailnet, for which tailscaled gets the certificate: `node.tail1234.ts.net`. */
+export function isTailnetName(host: string): boolean {
+  return /^[^*.]+\.[^.]+\.ts\.net$/.test(host);
+}
+
 // RFC 2606, 6761, 6762, 7686, 8375 and ICANN's reservation of .internal; the others are used in networks at home and at work.
 const RESERVED = /\.(local|internal|lan|home\.arpa|test|example|invalid|localhost|onion)$/;
 

@@ -1,11 +1,13 @@
 // Applies a plan's listeners to the sockets: prepare (all that can fail) -> commit (assignments only) -> drain.
 import type { Socket } from "node:net";
 import type { AcmeChallenges } from "../certificates/acme-challenges.ts";
-import { GatewayError } from "../lib/errors.ts";
+import { describeSystemError, GatewayError } from "../lib/errors.ts";
+import type { TailnetAccess } from "../lib/tailnet-peer.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { HttpListener, type HttpUpdate } from "./http.ts";
 import { SocketPool, socketKey, type BoundSocket, type PreparedSockets } from "./pool.ts";
+import { TailnetPeers, type TailnetClient, type TailnetTiming } from "./tailnet-peers.ts";
 import { TcpListener, type TcpUpdate } from "./tcp.ts";
 
 export type ListenerUpdate = HttpUpdate | TcpUpdate;
@@ -14,6 +16,11 @@ type LiveListener = HttpListener | TcpListener;
 /** A change that is ready: one of the two is called, once. */
 export type PreparedListeners = { readonly commit: (drainTimeoutMs: number) => void; readonly abort: () => Promise<void> };
 
+// The system gives an interface its addresses a moment after tailscaled tells them; one without IPv6 never has them all.
+const REBIND_MS = 5_000;
+
+const NO_TAILNET: TailnetAccess = { hosts: [], whois: () => Promise.resolve(null), node: () => Promise.resolve(null) };
+
 export class Listeners {
   readonly #pool = new SocketPool();
   #live = new Map<string, { readonly listener: LiveListener; readonly socket: BoundSocket }>();
@@ -21,12 +28,21 @@ export class Listeners {
   readonly #metrics: Metrics;
   readonly #challenges: AcmeChallenges;
   readonly #log: Log;
+  readonly #tailnet: TailnetAccess;
+  readonly #peers: TailnetPeers;
+  #moving = Promise.resolve();
+  #rebind: NodeJS.Timeout | undefined;
+  /** Why a port of the tailnet could not be bound when it was last tried, by its address: said once. */
+  #unbound = new Map<string, string>();
+  #closed = false;
 
-  /** @param challenges answered on listeners that end TLS */
-  constructor(metrics: Metrics, challenges: AcmeChallenges, log: Log) {
+  /** @param challenges answered on listeners that end TLS. @param tailnet asked about each connection to a port of the tailnet */
+  constructor(metrics: Metrics, challenges: AcmeChallenges, log: Log, tailnet: TailnetAccess = NO_TAILNET, timing: Partial<TailnetTiming> = {}) {
     this.#metrics = metrics;
     this.#challenges = challenges;
     this.#log = log;
+    this.#tailnet = tailnet;
+    this.#peers = new TailnetPeers(tailnet, log, timing);
   }
 
   /** The live listeners with the address that each really has; `down` says why one does not listen, empty when it does. */
@@ -44,9 +60,32 @@ export class Listeners {
     return this.#draining.size;
   }
 
+  /** Who of the tailnet is connected, also to listeners that drain; at most 1,000. */
+  tailnetClients(): TailnetClient[] {
+    return this.#peers.clients();
+  }
+
+  /**
+   * Where the tailnet is has changed: its listeners are bound there, and nothing else is touched. What cannot be bound yet is tried again. Never rejects.
+   */
+  tailnetMoved(): Promise<void> {
+    this.#moving = this.#moving.then(async () => {
+      clearTimeout(this.#rebind);
+      const failures = await this.#pool.moveTailnet(this.#tailnet.hosts);
+      const unbound = new Map(failures.entries().map(([address, error]) => [address, describeSystemError(error)]));
+      for (const [address, reason] of unbound) if (this.#unbound.get(address) !== reason) this.#log.warn({ address }, `Cannot listen on ${address}: ${reason}`);
+      this.#unbound = unbound;
+      if (failures.size > 0 && !this.#closed) this.#rebind = setTimeout(() => void this.tailnetMoved(), REBIND_MS).unref();
+    });
+    return this.#moving;
+  }
+
   /** @throws {ListenError} with everything as it was before. */
   async prepare(updates: readonly ListenerUpdate[]): Promise<PreparedListeners> {
-    const sockets = await this.#pool.prepare(updates.map(({ plan }) => ({ name: plan.name, address: plan.listen })));
+    const sockets = await this.#pool.prepare(
+      updates.map(({ plan }) => ({ name: plan.name, address: plan.listen })),
+      this.#tailnet.hosts,
+    );
     return { commit: (drainTimeoutMs) => this.#commit(updates, sockets, drainTimeoutMs), abort: sockets.abort };
   }
 
@@ -64,17 +103,19 @@ export class Listeners {
     sockets.commit();
     for (const [name, { listener }] of this.#live) if (next.get(name)?.listener !== listener) this.#drain(listener, drainTimeoutMs);
     this.#live = next;
+    // It may have moved while they were prepared.
+    if (updates.some(({ plan }) => plan.listen.kind === "tailnet")) void this.tailnetMoved();
   }
 
   #applied(present: LiveListener | undefined, update: ListenerUpdate): LiveListener {
     const stats = this.#metrics.connections(update.plan.name);
     const tls = { stats: this.#metrics.tls(update.plan.name), challenges: this.#challenges };
     if (update.protocol === "http") {
-      if (present?.protocol !== "http") return new HttpListener(update, stats, tls, this.#log);
+      if (present?.protocol !== "http") return new HttpListener(update, stats, tls, this.#peers, this.#log);
       present.apply(update);
       return present;
     }
-    if (present?.protocol !== "tcp") return new TcpListener(update, stats, tls, this.#log);
+    if (present?.protocol !== "tcp") return new TcpListener(update, stats, tls, this.#peers, this.#log);
     present.apply(update);
     return present;
   }
@@ -86,6 +127,8 @@ export class Listeners {
 
   /** Stops accepting at once and resolves when every connection has ended or was cut at the deadline. */
   async close(drainTimeoutMs: number): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#rebind);
     this.#pool.close();
     for (const { listener } of this.#live.values()) this.#drain(listener, drainTimeoutMs);
     this.#live = new Map();

@@ -10,12 +10,14 @@ import { answerParserError } from "../http/rescue.ts";
 import type { HttpState } from "../http/state.ts";
 import { wantsUpgrade } from "../http/upgrade.ts";
 import { createHttpServer } from "../lib/node-http.ts";
-import { plainIp } from "../lib/address.ts";
+import { peerAddress, peerOf } from "../lib/tailnet-peer.ts";
 import type { HttpListenerPlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ConnectionStats } from "../telemetry/metrics.ts";
 import { drained } from "./drain.ts";
 import { watchIdle } from "./http2-idle.ts";
+import { TailnetGate } from "./tailnet.ts";
+import type { TailnetListener, TailnetPeers } from "./tailnet-peers.ts";
 import { createTlsTerminator, refusePlain, type TlsParts, type TlsTerminator } from "./tls.ts";
 
 // The header deadline of slow clients is looked at this often; Node's default of 30 s would triple a 10 s deadline.
@@ -30,10 +32,11 @@ const KEEP_ALIVE_PROBES_MS = 60_000;
 /** What a plan gives an HTTP listener; all of it is prepared, so that applying it cannot fail. */
 export type HttpUpdate = { readonly protocol: "http"; readonly plan: HttpListenerPlan; readonly state: HttpState; readonly certificates: ListenerTls | null };
 
-export class HttpListener {
+export class HttpListener implements TailnetListener {
   readonly protocol = "http";
   readonly stats: ConnectionStats;
   readonly #tls: TlsParts;
+  readonly #gate: TailnetGate;
   readonly #log: Log;
   #update: HttpUpdate;
   #terminator: TlsTerminator | null = null;
@@ -44,10 +47,11 @@ export class HttpListener {
   #strangers = 0;
   readonly #sessions = new Set<ServerHttp2Session>();
 
-  constructor(update: HttpUpdate, stats: ConnectionStats, tls: TlsParts, log: Log) {
+  constructor(update: HttpUpdate, stats: ConnectionStats, tls: TlsParts, peers: TailnetPeers, log: Log) {
     this.#update = update;
     this.stats = stats;
     this.#tls = tls;
+    this.#gate = new TailnetGate(peers, this, log);
     this.#log = log;
     this.#http1 = createHttpServer({
       insecureHTTPParser: false,
@@ -132,9 +136,24 @@ export class HttpListener {
 
   /** Takes a socket that was just accepted. */
   accept(socket: Socket): void {
+    if (this.plan.listen.kind === "tailnet") void this.#gate.take(socket);
+    else this.onKnown(socket);
+  }
+
+  onRefused(socket: Socket): void {
+    this.stats.refused += 1;
+    socket.destroy();
+  }
+
+  /** Long streams and upgraded connections end, too: their requests were permitted to somebody else. */
+  onPeerChanged(sockets: ReadonlySet<Socket>): void {
+    for (const socket of sockets) socket.destroy();
+  }
+
+  onKnown(socket: Socket): void {
     const { plan, state } = this.#update;
-    const peer = plainIp(socket.remoteAddress ?? "");
-    const admitted = isAdmittedPeer(state, peer);
+    const peer = peerAddress(socket);
+    const admitted = isAdmittedPeer(state, peer, peerOf(socket));
     const limit = admitted ? plan.maxConnections : MAX_STRANGERS;
     if (limit > 0 && (admitted ? this.#sockets.size - this.#strangers : this.#strangers) >= limit) {
       this.stats.refused += 1;
@@ -160,6 +179,7 @@ export class HttpListener {
   async drain(timeoutMs: number): Promise<void> {
     const { drain, live } = this.#update.state;
     drain.draining = true;
+    this.#gate.close();
     for (const session of this.#sessions) session.close();
     // Connections that wait for their next request are closed at each look: an answer may just have ended on one.
     await drained(() => {

@@ -75,3 +75,102 @@ test("connections that come before anybody serves wait for it, but for those tha
   pool.close();
   here.destroy();
 });
+
+/** A port that is free on several addresses of loopback. */
+async function freeEverywhere(): Promise<number> {
+  const server = await listenOn(0, "0.0.0.0");
+  const { port } = server.address() as AddressInfo;
+  await close(server);
+  return port;
+}
+
+/** Whether somebody accepts there. */
+async function answers(host: string, port: number): Promise<boolean> {
+  const socket = connect(port, host);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+test("a port of the tailnet is bound on each of its hosts and nowhere else, and is not down for one that is not there", async () => {
+  const port = await freeEverywhere();
+  const wanted = [{ name: "live", address: { kind: "tailnet", port } }] as const;
+  const pool = new SocketPool();
+  // 192.0.2.1 (RFC 5737) is no address of this machine.
+  (await pool.prepare(wanted, ["127.0.0.1", "127.0.0.2", "192.0.2.1"])).commit();
+  const socket = pool.get(`tailnet:${port}`);
+  assert.deepEqual([socket?.boundAddress, socket?.down], [`tailnet:${port}`, ""]);
+  assert.deepEqual(await Promise.all(["127.0.0.1", "127.0.0.2", "127.0.0.3"].map((host) => answers(host, port))), [true, true, false]);
+  pool.close();
+  assert.equal(await answers("127.0.0.2", port), false);
+});
+
+test("a taken port of the tailnet is an error that names it, with nothing left open; a tailnet that is not there yet is none", async () => {
+  const port = await freeEverywhere();
+  const thief = await listenOn(port, "127.0.0.2");
+  const wanted = [{ name: "live", address: { kind: "tailnet", port } }] as const;
+  const pool = new SocketPool();
+  await assert.rejects(pool.prepare(wanted, ["127.0.0.1", "127.0.0.2"]), (error: Error) => {
+    assert.equal(error.message, `Cannot listen on tailnet:${port} for listener 'live': address already in use`);
+    return error instanceof ListenError;
+  });
+  assert.equal(await answers("127.0.0.1", port), false);
+
+  for (const hosts of [[], ["192.0.2.1"]]) {
+    (await pool.prepare(wanted, hosts)).commit();
+    assert.equal(pool.get(`tailnet:${port}`)?.down, "waiting for the tailnet");
+  }
+  await close(thief);
+  assert.equal((await pool.moveTailnet(["127.0.0.2"])).size, 0);
+  assert.equal(pool.get(`tailnet:${port}`)?.down, "");
+  assert.equal(await answers("127.0.0.2", port), true);
+  pool.close();
+});
+
+test("a tailnet that moves takes its ports along: the new place first, and the old one goes on while there is no new one", async () => {
+  const [port, otherPort] = [await freeEverywhere(), await freeEverywhere()];
+  const pool = new SocketPool();
+  const wanted = [
+    { name: "live", address: { kind: "tailnet", port } },
+    { name: "web", address: { kind: "tcp", host: "127.0.0.1", port: otherPort } },
+  ] as const;
+  (await pool.prepare(wanted, ["127.0.0.1"])).commit();
+  const socket = pool.get(`tailnet:${port}`);
+  const other = pool.get(`127.0.0.1:${otherPort}`);
+  let served = 0;
+  socket?.serve((accepted) => {
+    served += 1;
+    accepted.destroy();
+  });
+  const open = async (): Promise<string> => {
+    const hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+    const are = await Promise.all(hosts.map((host) => answers(host, port)));
+    return hosts.filter((_host, index) => are[index]).join(" ");
+  };
+
+  const thief = await listenOn(port, "127.0.0.3");
+  assert.equal((await pool.moveTailnet([])).size, 0);
+  const failures = await pool.moveTailnet(["127.0.0.3"]);
+  assert.deepEqual([...failures.keys()], [`tailnet:${port}`]);
+  assert.equal(socket?.down, "");
+  await close(thief);
+  assert.equal(await open(), "127.0.0.1");
+
+  const [, again] = await Promise.all([pool.moveTailnet(["127.0.0.2", "127.0.0.3"]), pool.moveTailnet(["127.0.0.2", "127.0.0.3"])]);
+  assert.equal(again.size, 0);
+  assert.equal(await open(), "127.0.0.2 127.0.0.3");
+  assert.equal(served, 3);
+  assert.equal(pool.get(`127.0.0.1:${otherPort}`), other);
+  assert.equal(await answers("127.0.0.1", otherPort), true);
+
+  // Closed while it is about to be bound: nothing is left open.
+  const moving = pool.moveTailnet(["127.0.0.1"]);
+  pool.close();
+  await moving;
+  assert.equal(await open(), "");
+});

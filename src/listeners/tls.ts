@@ -5,6 +5,7 @@ import type { AcmeChallenges } from "../certificates/acme-challenges.ts";
 import type { ListenerTls } from "../certificates/select.ts";
 import { timerMs } from "../lib/duration.ts";
 import { systemErrorCode } from "../lib/errors.ts";
+import { peerAddress } from "../lib/tailnet-peer.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { TlsStats } from "../telemetry/tls-stats.ts";
 import { beginsTls, parseClientHello } from "./client-hello.ts";
@@ -76,9 +77,9 @@ export function createTlsTerminator(
     failed(socket, failureReason(error, socket), error);
   });
 
-  const failed = ({ remoteAddress }: Socket, reason: TlsFailure | FirstBytesFailure, error: Error | null): void => {
+  const failed = (socket: Socket, reason: TlsFailure | FirstBytesFailure, error: Error | null): void => {
     stats.failed(reason);
-    log.debug({ listener, client: remoteAddress, reason, ...(error === null ? {} : { err: error }) }, "TLS handshake failed");
+    log.debug({ listener, client: peerAddress(socket), reason, ...(error === null ? {} : { err: error }) }, "TLS handshake failed");
   };
   /** Clients without a server name get the server's own context, which is renewed with the certificate and the ticket keys. */
   const refresh = (): void => {

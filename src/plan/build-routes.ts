@@ -1,6 +1,7 @@
 // Routes of the plan, in the order in which they are tried.
 import type { AuthWay, Config, Cors, Route } from "../config/types.ts";
 import { parseAltName } from "../lib/subject-names.ts";
+import { tailnetMatch } from "./build-tailscale.ts";
 import type { UpstreamPlans } from "./build-upstreams.ts";
 import type { AuthWayPlan, CorsPlan, HeaderRules, PathMatch, RoutePlan } from "./model.ts";
 import { durationMs } from "./units.ts";
@@ -63,11 +64,13 @@ function comparePaths(a: PathMatch, b: PathMatch): number {
   return "path" in a && "path" in b ? b.path.length - a.path.length : 0;
 }
 
-function authWay({ token, client_certificate }: AuthWay): AuthWayPlan {
+function authWay({ token, client_certificate, tailnet }: AuthWay): AuthWayPlan {
   if (token !== undefined) return { kind: "token", names: setOf(token.names), scopes: token.scopes };
+  if (tailnet !== undefined) return { kind: "tailnet", match: tailnetMatch(tailnet) };
+  if (client_certificate === undefined) throw new RangeError("Not a way in");
   // In the form in which those of certificates come.
-  const sans = client_certificate?.sans?.map((name) => parseAltName(name)?.value ?? name);
-  return { kind: "client_certificate", subjects: setOf(client_certificate?.subjects), sans: setOf(sans) };
+  const sans = client_certificate.sans?.map((name) => parseAltName(name)?.value ?? name);
+  return { kind: "client_certificate", subjects: setOf(client_certificate.subjects), sans: setOf(sans) };
 }
 
 function setOf(texts: readonly string[] | undefined): ReadonlySet<string> | null {

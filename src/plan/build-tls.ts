@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { Acme, AcmeDns, Config, HttpListener, Listener, Tls } from "../config/types.ts";
 import { parseListenAddress } from "../lib/address.ts";
 import { cipherList } from "../lib/cipher-suites.ts";
-import { isCovered, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
+import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
 import { knownChain } from "../lib/pem-memory.ts";
 import type { AcmeChallengeType, AcmePlan, CertificatePair, DnsPlan, HttpListenerPlan, TlsPlan, TlsProtocolPlan } from "./model.ts";
 import { durationMs } from "./units.ts";
@@ -34,7 +34,7 @@ export class TlsPlans {
     return {
       mode: tls.mode,
       certificates,
-      acme: tls.acme === undefined ? null : this.#acme(name, listener, tls.acme, certificates),
+      acme: tls.acme === undefined ? null : this.#acme(name, listener, { ...tls, acme: tls.acme }, certificates),
       tailscale: tls.tailscale,
       internal: tls.internal,
       protocol: this.#protocol(tls),
@@ -45,7 +45,8 @@ export class TlsPlans {
   httpPlan(listener: HttpListener): Pick<HttpListenerPlan, "redirectToHttps" | "httpsPort" | "hsts" | "securityHeaders"> {
     const tls = this.#tlsOf(listener);
     return {
-      redirectToHttps: listener.redirect_to_https || tls?.mode === "auto",
+      // On the tailnet WireGuard has encrypted plain HTTP already.
+      redirectToHttps: listener.redirect_to_https || (tls?.mode === "auto" && parseListenAddress(listener.listen)?.kind !== "tailnet"),
       httpsPort: (tls?.mode === "auto" ? portOf(listener) : this.#httpsPort()) || 443,
       hsts: tls?.hsts_enabled === true ? hstsValue(tls) : null,
       securityHeaders: tls?.security_headers === true,
@@ -87,14 +88,20 @@ export class TlsPlans {
 
   /**
    * One certificate for each entry of `domains`, and one for each host of the routes that neither a file nor one of those covers.
-   * Hosts that the CA cannot be asked for are left to the internal CA.
+   * Hosts that the CA cannot be asked for are left to the internal CA, those of the tailnet to tailscaled.
    */
-  #acme(name: string, listener: Listener, acme: Acme, pairs: readonly CertificatePair[]): AcmePlan {
+  #acme(
+    name: string,
+    listener: Listener,
+    { acme, tailscale }: { readonly acme: Acme; readonly tailscale: boolean },
+    pairs: readonly CertificatePair[],
+  ): AcmePlan {
     const asked = (acme.domains ?? []).map((entry) => [entry].flat().map((host) => host.toLowerCase()));
     const covered = new Set([...pairs.flatMap((pair) => pair.names), ...asked.flat()]);
     const hosts = listener.protocol === "tcp" ? [] : this.#hosts(name);
     const rules = orderRules(acme);
-    const own = [...new Set(hosts)].filter((host) => !isCovered(host, covered) && whyNotOrdered(host, rules) === null).map((host) => [host]);
+    const isLeft = (host: string): boolean => isCovered(host, covered) || whyNotOrdered(host, rules) !== null || (tailscale && isTailnetName(host));
+    const own = [...new Set(hosts)].filter((host) => !isLeft(host)).map((host) => [host]);
     const account = {
       directoryUrl: DIRECTORIES[acme.directory] ?? acme.directory,
       email: acme.email ?? null,
@@ -119,7 +126,8 @@ export class TlsPlans {
     const found: AcmeChallengeType[] = [];
     for (const listener of Object.values(this.#config.listeners)) {
       const mode = this.#tlsOf(listener)?.mode ?? "disabled";
-      const port = portOf(listener);
+      // No CA is on the tailnet.
+      const port = listener.listen.startsWith("tailnet:") ? 0 : portOf(listener);
       if (port === acme.https_port && (mode === "application" || mode === "auto")) found.push("tls-alpn-01");
       if (port === acme.http_port && listener.protocol === "http" && mode !== "application") found.push("http-01");
     }
@@ -141,7 +149,7 @@ export class TlsPlans {
 
 function portOf({ listen }: Listener): number {
   const address = parseListenAddress(listen);
-  return address?.kind === "tcp" ? address.port : 0;
+  return address === null || address.kind === "unix" ? 0 : address.port;
 }
 
 function hstsValue({ hsts_max_age, hsts_include_subdomains, hsts_preload }: Tls): string {

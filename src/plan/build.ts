@@ -2,6 +2,7 @@
 import type { AccessLog, Config, HttpListener, TcpListener } from "../config/types.ts";
 import { AddressSet, parseListenAddress } from "../lib/address.ts";
 import { buildRoutes } from "./build-routes.ts";
+import { buildTailscale, tailnetMatch } from "./build-tailscale.ts";
 import { TlsPlans } from "./build-tls.ts";
 import { UpstreamPlans } from "./build-upstreams.ts";
 import type { AccessLogPlan, AlertsPlan, BindAddress, ListenAddress, ListenerPlan, Plan } from "./model.ts";
@@ -23,7 +24,7 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
       listen: listenAddress(listener.listen),
       tls: tls.plan(name, listener),
       allow: Array.isArray(listener.allow) ? new AddressSet(listener.allow) : null,
-      allowTailnet: null,
+      allowTailnet: listener.allow === undefined || Array.isArray(listener.allow) ? null : tailnetMatch(listener.allow.tailnet),
       deny: listener.deny === undefined || listener.deny.length === 0 ? null : new AddressSet(listener.deny),
       maxConnections: listener.max_connections,
       accessLog: buildAccessLog(listener.access_log ?? config.access_log),
@@ -42,7 +43,7 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
     drainTimeoutMs: durationMs(config.drain_timeout),
     trustedProxies: new AddressSet(config.trusted_proxies),
     alerts: buildAlerts(config),
-    tailscale: null,
+    tailscale: buildTailscale(config),
     tokens: config.auth.tokens.map((token) => ({ name: token.name, sha256: Buffer.from(token.sha256 ?? "", "hex"), scopes: token.scopes })),
     upstreams: upstreams.all,
     listeners,

@@ -1,5 +1,6 @@
 // The plan: what should run, as plain data. Code that serves traffic sees this and never the configuration.
 import type { AddressSet } from "../lib/address.ts";
+import type { TailscaleFlags } from "../lib/tailscale-flags.ts";
 
 /** What a socket is bound to. `host` null means all interfaces, IPv6 and IPv4. */
 export type BindAddress = { readonly kind: "tcp"; readonly host: string | null; readonly port: number } | { readonly kind: "unix"; readonly path: string };
@@ -251,22 +252,6 @@ export type LogPlan = { readonly level: "trace" | "debug" | "info" | "warn" | "e
 
 /** `secret` null: not signed. */
 export type AlertsPlan = { readonly webhook: { readonly url: string; readonly secret: string | null } };
-
-/** What flags of `tailscale up` may set besides what has keys of its own. Everything is always told to tailscaled, so that a flag that is taken away has an effect. */
-export type TailscaleFlags = {
-  readonly acceptRoutes: boolean;
-  /** Networks; an exit node has 0.0.0.0/0 and ::/0 among them. */
-  readonly advertiseRoutes: readonly string[];
-  /** Address of a node; null = none. */
-  readonly exitNode: string | null;
-  readonly exitNodeAllowLanAccess: boolean;
-  readonly snatSubnetRoutes: boolean;
-  readonly statefulFiltering: boolean;
-  readonly advertiseConnector: boolean;
-  readonly reportPosture: boolean;
-  /** Null: none. */
-  readonly operator: string | null;
-};
 
 /** The tailscaled that Sidegate runs, and what it asks of the tailnet. */
 export type TailscaleNodePlan = {

@@ -64,16 +64,21 @@ export type ServeConfig = {
   readonly [key: string]: unknown;
 };
 
-/** One line of the bus (ipn.Notify). Fields that did not come are undefined. */
+/**
+ * One line of the bus (ipn.Notify) that tells something. Fields that did not come are undefined. Each is a reason to look at `status` again: the login URL of a
+ * login that another process asked for does not come here at all.
+ */
 export type BusMessage = {
+  /** In the first one alone. */
   readonly sessionId?: string;
   readonly state?: BackendState;
   readonly error?: string;
   readonly loginUrl?: string;
-  /** That the preferences, the network map, or the node itself changed. */
   readonly prefsChanged: boolean;
+  /** That a whole network map came, or the node itself changed; peers that change by themselves are not told. */
   readonly netMapChanged: boolean;
   readonly loginFinished: boolean;
+  readonly healthChanged: boolean;
 };
 
 /** What `whois` says of an address; null there = nobody. */
@@ -89,30 +94,40 @@ export type WhoIs = {
   readonly expired: boolean;
 };
 
-/** What is asked of tailscaled. All reject with a `LocalApiError`, within `timeoutMs` of the client. */
+/**
+ * What is asked of tailscaled. All reject with a `LocalApiError`, within `timeoutMs` of the client; what is slow (serve config, logout) within 6 times that,
+ * certificates within 18 times.
+ */
 export type LocalApi = {
   readonly socket: string;
   status(): Promise<LocalStatus>;
-  /** @param address `IP:PORT` (`[IP]:PORT`) of a TCP connection, or an IP of a node alone. */
+  /**
+   * A few are asked at once, the others wait within their time limit: tailscaled takes 180 ms to say that it is nobody.
+   * @param address `IP:PORT` (`[IP]:PORT`) of a TCP connection, or an IP of a node alone; IPv4 never as `::ffff:`
+   */
   whois(address: string): Promise<WhoIs | null>;
   prefs(): Promise<LocalPrefs>;
   /** Changes the given ones and no others. */
   editPrefs(prefs: Partial<LocalPrefs>): Promise<LocalPrefs>;
-  /** Starts the backend anew. @param authKey empty = none. @param prefs merged into the present ones. */
+  /**
+   * Starts the backend anew. A node that is logged out does not log in by this: the key waits for `loginInteractive`.
+   * @param authKey empty = none. @param prefs merged into the present ones.
+   */
   start(authKey: string, prefs: Partial<LocalPrefs>): Promise<void>;
-  /** Asks for the URL of a login, which comes over the bus. */
+  /** Logs in with the key of `start`; without one asks for a URL, which comes over the bus and with `status`. */
   loginInteractive(): Promise<void>;
+  /** Tells the control server, and forgets the profile: all preferences have their defaults afterwards. */
   logout(): Promise<void>;
   serveConfig(): Promise<{ readonly config: ServeConfig; readonly etag: string }>;
   /** @throws {LocalApiError} with `status` 412 when somebody changed it since */
   setServeConfig(config: ServeConfig, etag: string): Promise<void>;
-  /** PEM of the chain and of the key; may take a minute. */
+  /** PEM of the chain and of the key; may take a minute. @throws {LocalApiError} with `retryAfterMs` when the CA has had enough */
   certificate(domain: string, minValidityMs: number): Promise<{ readonly cert: string; readonly key: string }>;
   /**
-   * Follows the bus until the signal aborts; the first message comes at once and tells the present state. Resolves when tailscaled ends the stream, rejects
-   * when it cannot be had.
+   * Follows the bus; the first message comes at once and tells the present state. Resolves when the signal aborts or tailscaled ends the stream, rejects when
+   * it cannot be had or breaks off. Only its beginning has a time limit.
    */
   watch(onMessage: (message: BusMessage) => void, signal: AbortSignal): Promise<void>;
-  /** Closes connections that wait for their next use. */
+  /** Ends calls that are under way, and all connections. */
   close(): Promise<void>;
 };

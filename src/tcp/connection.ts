@@ -2,7 +2,9 @@
 import type { Socket } from "node:net";
 import { clientCertificateOf } from "../identity/client-certificate.ts";
 import type { Identity } from "../identity/identity.ts";
+import { tailnetIdentity } from "../identity/tailnet.ts";
 import { systemErrorCode } from "../lib/errors.ts";
+import { peerOf, type TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { TcpListenerPlan } from "../plan/model.ts";
 import type { AccessLogWriter } from "../telemetry/access-log.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -36,7 +38,7 @@ export type TcpState = {
 
 /**
  * Why a connection ended: client_closed, upstream_closed, client_reset, upstream_reset, client_timed_out, upstream_timed_out (no answer to keepalive probes),
- * idle_timeout, drained, or one of the refusals: denied, rate_limited, too_many_connections, too_many_connections_of_client,
+ * idle_timeout, drained, or one of the refusals: denied, not_on_tailnet, rate_limited, too_many_connections, too_many_connections_of_client,
  * unexpected_protocol, expect_timeout, connect_failed. Words may follow a colon.
  */
 export type EndReason = string;
@@ -47,11 +49,13 @@ const LINGER_MS = 1_000;
 export class TcpConnection {
   readonly state: TcpState;
   readonly socket: Socket;
-  /** Plain address of the client; empty on a unix socket. */
+  /** Plain address of the client, that of its node on the tailnet; empty on a unix socket. */
   readonly client: string;
   readonly clientPort: number;
-  /** Of the client's certificate; null without one. */
+  /** Of the client's certificate, otherwise of its node in the tailnet; null without either. */
   readonly identity: Identity | null;
+  /** Whose it was in the tailnet when it came. */
+  readonly #peer: TailnetPeer | null;
   /** Milliseconds since the epoch. */
   readonly startedAt = Date.now();
   /** Bytes of the client for the upstream, and back. */
@@ -75,7 +79,8 @@ export class TcpConnection {
     this.socket = socket;
     this.client = client;
     this.clientPort = socket.remotePort ?? 0;
-    this.identity = clientCertificateOf(socket)?.identity ?? null;
+    this.#peer = peerOf(socket);
+    this.identity = clientCertificateOf(socket)?.identity ?? (this.#peer === null ? null : tailnetIdentity(this.#peer));
     socket.on("error", (error) => this.#fail("client", error));
     socket.on("close", () => {
       this.#stop();
@@ -187,6 +192,7 @@ export class TcpConnection {
       client: this.client,
       client_port: this.clientPort,
       identity: this.identity === null ? null : `${this.identity.source}:${this.identity.name}`,
+      ...(this.#peer === null ? {} : { node: this.#peer.shortName }),
       client_id: this.ibClientId,
       start: new Date(this.startedAt).toISOString(),
       duration_ms: Math.round(durationMs),

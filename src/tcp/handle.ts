@@ -1,6 +1,7 @@
 // What happens to each connection of a TCP listener, in order.
 import type { Socket } from "node:net";
-import { plainIp } from "../lib/address.ts";
+import { admitsPeer } from "../identity/tailnet.ts";
+import { peerAddress, peerOf, type TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { TcpListenerPlan } from "../plan/model.ts";
 import { DialError, dial, keepAliveDelayMs } from "../upstreams/dial.ts";
 import type { Target } from "../upstreams/upstream.ts";
@@ -19,8 +20,8 @@ import { readInto, splice } from "./splice.ts";
 export function handleConnection(state: TcpState, socket: Socket, isRated = false): void {
   socket.pause();
   socket.allowHalfOpen = true;
-  const client = clientAddress(socket);
-  const refused = refusal(state, client) ?? (isRated ? null : rateRefusal(state, client));
+  const client = peerAddress(socket);
+  const refused = refusal(state, client, peerOf(socket)) ?? (isRated ? null : rateRefusal(state, client));
   if (refused !== null) return refuse(state, socket, refused);
   const connection = new TcpConnection(state, socket, client);
   connection.admit();
@@ -31,17 +32,15 @@ export function handleConnection(state: TcpState, socket: Socket, isRated = fals
 
 /** Closes a fresh socket; the reason stands in the access log. */
 export function refuse(state: TcpState, socket: Socket, reason: EndReason): void {
-  new TcpConnection(state, socket, clientAddress(socket)).refuse(reason);
+  new TcpConnection(state, socket, peerAddress(socket)).refuse(reason);
 }
 
-/** The client's address as it is compared and logged; empty on a unix socket. */
-export function clientAddress(socket: Socket): string {
-  return plainIp(socket.remoteAddress ?? "");
-}
-
-/** Whether the client's address may connect. What is no address (a unix socket's client) is in no list: only a listener without `allow` admits it. */
-export function isAllowed(plan: TcpListenerPlan, client: string): boolean {
-  return plan.deny?.has(client) !== true && plan.allow?.has(client) !== false;
+/**
+ * Whether the client may connect: its address, and its node on the tailnet (null: it has none). What is no address (a unix socket's client) is in no list:
+ * only a listener without `allow` admits it.
+ */
+export function isAllowed(plan: TcpListenerPlan, client: string, peer: TailnetPeer | null): boolean {
+  return plan.deny?.has(client) !== true && plan.allow?.has(client) !== false && admitsPeer(plan, peer);
 }
 
 /**
@@ -51,12 +50,13 @@ export function isAllowed(plan: TcpListenerPlan, client: string): boolean {
 export function refusal(
   state: TcpState,
   client: string,
+  peer: TailnetPeer | null,
   open = state.live.connections.size,
   openOfClient = state.live.perClient.get(client) ?? 0,
 ): EndReason | null {
   const { plan } = state;
   // Without its address a TCP client, gone already, cannot be judged.
-  if (!isAllowed(plan, client) || (client === "" && plan.listen.kind === "tcp")) return "denied";
+  if (!isAllowed(plan, client, peer) || (client === "" && plan.listen.kind !== "unix")) return "denied";
   if (plan.maxConnections > 0 && open >= plan.maxConnections) return "too_many_connections";
   if (plan.maxConnectionsPerClient > 0 && openOfClient >= plan.maxConnectionsPerClient) return "too_many_connections_of_client";
   return null;

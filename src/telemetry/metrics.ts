@@ -3,6 +3,7 @@ import { CertificateMetrics, writeTls, type CertificateSample } from "./certific
 import { Exposition } from "./exposition.ts";
 import { Histogram, HTTP_BUCKETS, TCP_BUCKETS } from "./histogram.ts";
 import { openProcessStats } from "./process-stats.ts";
+import { writeTailnet, type TailnetSample } from "./tailnet-metrics.ts";
 import { TlsStats } from "./tls-stats.ts";
 
 /** The route label of requests that no route matched. No route can have this name. */
@@ -73,6 +74,8 @@ export type MetricsSources = {
   readonly targets: () => Iterable<TargetSample>;
   readonly certificates: () => Iterable<CertificateSample>;
   readonly accessLogDropped: () => number;
+  /** Null: nothing is on the tailnet. */
+  readonly tailnet: () => TailnetSample | null;
 };
 
 type Series<T> = { readonly listener: string; readonly route: string; readonly stats: T };
@@ -93,7 +96,7 @@ export class Metrics {
   readonly #now: () => number;
 
   constructor(sources: Partial<MetricsSources> = {}, now: () => number = Date.now) {
-    this.#sources = { version: "", targets: () => [], certificates: () => [], accessLogDropped: () => 0, ...sources };
+    this.#sources = { version: "", targets: () => [], certificates: () => [], accessLogDropped: () => 0, tailnet: () => null, ...sources };
     this.#now = now;
     this.#loadedAtMs = now();
   }
@@ -149,6 +152,7 @@ export class Metrics {
     writeTls(out, live(this.#tls));
     this.certificates.write(out, this.#sources.certificates(), this.#now());
     this.#writeTargets(out);
+    writeTailnet(out, this.#sources.tailnet(), this.#now());
     this.#writeConfig(out);
     out.single("sidegate_access_log_dropped_total", "counter", "Access log lines lost because they could not be written.", this.#sources.accessLogDropped());
     await this.#process.write(out);

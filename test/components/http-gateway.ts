@@ -15,6 +15,7 @@ import { answerParserError } from "../../src/http/rescue.ts";
 import { createHttpLive, createHttpState, type HttpState } from "../../src/http/state.ts";
 import { wantsUpgrade } from "../../src/http/upgrade.ts";
 import { AddressSet, parseDialAddress } from "../../src/lib/address.ts";
+import { rememberPeer, type TailnetPeer } from "../../src/lib/tailnet-peer.ts";
 import type { HttpListenerPlan, RoutePlan, TargetScheme, TokenPlan, UpstreamPlan } from "../../src/plan/model.ts";
 import type { AccessLogWriter } from "../../src/telemetry/access-log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
@@ -33,6 +34,8 @@ export type HttpGatewayOptions = {
   upstream?: Partial<Omit<UpstreamPlan, "timeouts" | "targets">> & { timeouts?: Partial<UpstreamPlan["timeouts"]> };
   trustedProxies?: string[];
   tls?: boolean;
+  /** Whose all connections are in the tailnet. */
+  peer?: TailnetPeer;
   /** Default: no listener has ACME. */
   challenges?: AcmeChallenges;
   /** Default: any free one. */
@@ -68,6 +71,29 @@ export function routePlan(partial: Partial<RoutePlan> = {}): RoutePlan {
     identityHeaders: false,
     cors: null,
     ...partial,
+  };
+}
+
+/** A plain listener on loopback. */
+export function httpListenerPlan(partial: HttpGatewayOptions["listener"] = {}): HttpListenerPlan {
+  const { timeouts, ...listener } = partial;
+  return {
+    name: "web",
+    protocol: "http",
+    listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    tls: { mode: "disabled" },
+    redirectToHttps: false,
+    httpsPort: 443,
+    hsts: null,
+    securityHeaders: false,
+    allow: null,
+    allowTailnet: null,
+    deny: null,
+    maxConnections: 0,
+    accessLog: { kind: "stdout" },
+    maxHeaderBytes: 16_384,
+    ...listener,
+    timeouts: { handshakeMs: 10_000, headersMs: 10_000, readMs: 60_000, writeMs: 60_000, idleMs: 120_000, ...timeouts },
   };
 }
 
@@ -119,25 +145,7 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
   const errors: unknown[] = [];
   const log = { error: (...args: unknown[]) => errors.push(args), warn: () => {}, info: () => {}, debug: () => {} } as unknown as Log;
   const upstream = new HttpUpstream(new Upstream(upstreamPlan(options.targets, options.upstream)));
-  const { timeouts, ...listener } = options.listener ?? {};
-  const plan: HttpListenerPlan = {
-    name: "web",
-    protocol: "http",
-    listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
-    tls: { mode: "disabled" },
-    redirectToHttps: false,
-    httpsPort: 443,
-    hsts: null,
-    securityHeaders: false,
-    allow: null,
-    allowTailnet: null,
-    deny: null,
-    maxConnections: 0,
-    accessLog: { kind: "stdout" },
-    maxHeaderBytes: 16_384,
-    ...listener,
-    timeouts: { handshakeMs: 10_000, headersMs: 10_000, readMs: 60_000, writeMs: 60_000, idleMs: 120_000, ...timeouts },
-  };
+  const plan = httpListenerPlan(options.listener);
   const state = createHttpState({
     plan,
     gateway: {
@@ -184,6 +192,7 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => {});
+    if (options.peer !== undefined) rememberPeer(socket, options.peer);
     // As listeners/tls.ts does.
     socket.allowHalfOpen = tls === null;
     (tls ?? http1).emit("connection", socket);

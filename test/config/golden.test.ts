@@ -23,7 +23,7 @@ function readEnv(text: string): Record<string, string> {
 /** The plan as JSON: sets as lists, maps as objects, hashes as hexadecimal digits, PEM by its first line, secrets not at all. Keys of upstreams and protocols are left out, as they are hashes. */
 function renderPlan(plan: Plan): string {
   const render = (key: string, value: unknown): unknown => {
-    if (key === "hmacKey" || key === "apiToken" || (key === "secret" && value !== null)) return "(secret)";
+    if (key === "hmacKey" || key === "apiToken" || ((key === "secret" || key === "authKey") && value !== null)) return "(secret)";
     if (key === "protocol" && typeof value === "object") return { ...value, key: undefined };
     if (value instanceof Map) return Object.fromEntries(value);
     if (value instanceof Set) return [...value];

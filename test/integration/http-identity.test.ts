@@ -5,6 +5,7 @@ import { AddressSet } from "../../src/lib/address.ts";
 import { fetchFrom } from "../components/http-client.ts";
 import { OTHER_TOKEN, startHttpGateway, TOKEN, type HttpGatewayOptions } from "../components/http-gateway.ts";
 import { startOrigin } from "../components/origin.ts";
+import { ALICE, BOT, match, NAMESAKE } from "../components/tailnet-listeners.ts";
 import { waitFor } from "../components/wait.ts";
 
 async function seenUpstream(options: Partial<HttpGatewayOptions>, headers: Record<string, string>) {
@@ -184,4 +185,71 @@ test("no route is 404, another method 405 with Allow", async () => {
   const { answer } = await seenUpstream({ routes: [...options.routes] }, {});
   assert.deepEqual([answer.status, answer.headers["allow"]], [405, "POST"]);
   assert.equal((await seenUpstream({ routes: [{ host: "b.example" }] }, {})).answer.status, 404);
+});
+
+const ON_TAILNET = { listener: { listen: { kind: "tailnet", port: 1 } }, peer: ALICE } as const;
+const TAILSCALE_SERVE = {
+  "tailscale-user-login": "root@example.com",
+  "Tailscale-User-Name": "Root",
+  "tailscale-user-profile-pic": "https://example.com/x",
+  tailscale_user_login: "root@example.com",
+  "tailscale-anything": "x",
+  "x-forwarded-user-node": "server",
+  "x-tailscale": "passes",
+};
+
+test("on the tailnet the identity headers tell the person and the device, and what names a caller elsewhere never passes", async () => {
+  const auth = [{ kind: "tailnet", match: match({ users: ["alice@example.com"] }) }] as const;
+  const told = await seenUpstream({ ...ON_TAILNET, routes: [{ auth, identityHeaders: true }] }, TAILSCALE_SERVE);
+  const names = (seen: Record<string, unknown>): Record<string, unknown> =>
+    Object.fromEntries(Object.entries(seen).filter(([name]) => /tailscale|x-forwarded-(user|scopes)/.test(name)));
+  assert.deepEqual(names(told.seen), {
+    "x-forwarded-user": "alice@example.com",
+    "x-forwarded-user-source": "tailnet",
+    "x-forwarded-scopes": "",
+    "x-forwarded-user-node": "laptop",
+    "x-tailscale": "passes",
+  });
+  assert.deepEqual([told.log["client"], told.log["identity"], told.log["node"]], ["100.64.0.1", "tailnet:alice@example.com", "laptop"]);
+  // Known and logged, but not permitted as anybody.
+  const open = await seenUpstream({ ...ON_TAILNET, routes: [{ auth: null, identityHeaders: true }] }, TAILSCALE_SERVE);
+  assert.deepEqual(names(open.seen), { "x-tailscale": "passes" });
+  assert.deepEqual([open.log["identity"], open.log["node"]], ["tailnet:alice@example.com", "laptop"]);
+  // Elsewhere they are as little believed, also from trusted proxies.
+  const elsewhere = await seenUpstream({ trustedProxies: ["127.0.0.1"], routes: [{ auth: null, identityHeaders: true }] }, TAILSCALE_SERVE);
+  assert.deepEqual(names(elsewhere.seen), { "x-tailscale": "passes" });
+  assert.equal(elsewhere.log["node"], undefined);
+});
+
+test("a token on the tailnet is who permits and is told; the device stays in the log", async () => {
+  const auth = [...WITH_TOKEN, { kind: "tailnet", match: match({ tags: ["tag:bots"] }) }] as const;
+  const options = { ...ON_TAILNET, routes: [{ auth, identityHeaders: true }] };
+  const { seen, log } = await seenUpstream(options, { authorization: `Bearer ${TOKEN}` });
+  assert.deepEqual([seen["x-forwarded-user"], seen["x-forwarded-user-node"]], ["ci", undefined]);
+  assert.deepEqual([log["identity"], log["node"]], ["token:ci", "laptop"]);
+  assert.equal((await seenUpstream(options, {})).answer.status, 401);
+  assert.equal((await seenUpstream({ ...options, peer: BOT }, {})).seen["x-forwarded-user"], "tag:bots,tag:ci");
+});
+
+test("403 says whether the connection or its owner is not admitted", async () => {
+  const auth = [{ kind: "tailnet", match: match({ nodes: ["laptop"] }) }] as const;
+  const codeOf = async (options: Partial<HttpGatewayOptions>): Promise<unknown[]> => {
+    const { answer, seen } = await seenUpstream({ routes: [{ auth }], ...options }, {});
+    assert.deepEqual(seen, {});
+    return [answer.status, (JSON.parse(answer.body) as { error: { code: string } }).error.code];
+  };
+  assert.deepEqual(await codeOf({}), [403, "ERR_NOT_ON_TAILNET"]);
+  assert.deepEqual(await codeOf({ ...ON_TAILNET, peer: NAMESAKE }), [403, "ERR_TAILNET"]);
+});
+
+test("on the tailnet the client is the node: a proxy trusted on loopback is nobody there, and one that is trusted in the tailnet speaks for others", async () => {
+  const allow = new AddressSet(["127.0.0.0/8", "6.6.6.6"]);
+  const refused = await seenUpstream({ ...ON_TAILNET, trustedProxies: ["127.0.0.0/8"], listener: { ...ON_TAILNET.listener, allow } }, FORGED);
+  assert.deepEqual([refused.answer.status, refused.log["client"]], [403, "100.64.0.1"]);
+  const { seen, log } = await seenUpstream({ ...ON_TAILNET, trustedProxies: ["100.64.0.1"] }, { "x-forwarded-for": "6.6.6.6" });
+  assert.equal(seen["x-forwarded-for"], "6.6.6.6, 100.64.0.1");
+  assert.deepEqual([log["client"], log["peer"], log["identity"]], ["6.6.6.6", "100.64.0.1", "tailnet:alice@example.com"]);
+  // It is still its own node that is asked for.
+  const stranger = { ...ON_TAILNET, trustedProxies: ["100.64.0.1"], listener: { ...ON_TAILNET.listener, allowTailnet: match({ nodes: ["phone"] }) } };
+  assert.equal((await seenUpstream(stranger, { "x-forwarded-for": "6.6.6.6" })).answer.status, 403);
 });

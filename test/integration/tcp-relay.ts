@@ -63,7 +63,7 @@ export function tcpUpstreamPlan(targets: readonly string[], more: Partial<Upstre
   };
 }
 
-const PLAN: TcpListenerPlan = {
+export const TCP_PLAN: TcpListenerPlan = {
   protocol: "tcp",
   name: "live",
   listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
@@ -94,7 +94,7 @@ export async function openRelay(
   const stats = metrics.tcpListener("live");
   const upstream = new Upstream(tcpUpstreamPlan(targets));
   let state: TcpState = {
-    plan: { ...PLAN, ...plan },
+    plan: { ...TCP_PLAN, ...plan },
     upstream,
     live,
     stats,

@@ -1,0 +1,268 @@
+// One tailscaled, ours or somebody else's, from the first word with it to the last: a loop that looks at how it is and says what it should be.
+import { within } from "../lib/within.ts";
+import type { TailscalePlan } from "../plan/model.ts";
+import type { Log } from "../telemetry/log.ts";
+import { Alarm } from "./alarm.ts";
+import { Announcer } from "./announce.ts";
+import { Bus } from "./bus.ts";
+import type { Daemon, startDaemon } from "./daemon.ts";
+import { Gate } from "./gate.ts";
+import { Joiner } from "./joiner.ts";
+import type { LocalApi, LocalPrefs, LocalStatus } from "./local-api-types.ts";
+import type { resolveAuthKey } from "./oauth-key.ts";
+import { drawPicture } from "./picture.ts";
+import { isNoAnswer } from "./seal.ts";
+import type { TailnetStatus } from "./status.ts";
+
+export type SessionTools = {
+  readonly log: Log;
+  readonly pid: number;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly openLocalApi: (socket: string) => LocalApi;
+  readonly startDaemon: typeof startDaemon;
+  readonly resolveAuthKey: typeof resolveAuthKey;
+  /** How often tailscaled is looked at when nothing happens. */
+  readonly tickMs: number;
+  /** The status changed. */
+  readonly onStatus: () => void;
+};
+
+const JOINING_TICK_MS = 1_000;
+const MAX_PENANCE_MS = 5_000;
+const HUNG_TRIES = 3;
+const HUNG_TICKS = 2;
+const LAST_WORDS_MS = 2_000;
+const LOGOUT_MS = 5_000;
+const AHEAD_MS = 3_000;
+
+export class Session {
+  readonly api: LocalApi;
+  readonly #tools: SessionTools;
+  readonly #daemon: Daemon | null;
+  readonly #alarm = new Alarm();
+  readonly #bus: Bus;
+  readonly #gate: Gate;
+  readonly #joiner: Joiner;
+  readonly #announcer: Announcer;
+  readonly #stopping = new AbortController();
+  readonly #loop: Promise<void>;
+  #plan: TailscalePlan;
+  #isUp: boolean;
+  #local: LocalStatus | null = null;
+  #prefs: LocalPrefs | null = null;
+  #trouble = "";
+  #failures = 0;
+  #answeredAt = performance.now();
+  #joiningSince: number | null = Date.now();
+  #lookedAt: (() => void)[] = [];
+  #told = "";
+  #status: TailnetStatus;
+
+  constructor(plan: TailscalePlan, tools: SessionTools) {
+    const { log, pid, env } = tools;
+    this.#plan = plan;
+    this.#tools = tools;
+    this.#announcer = new Announcer(log);
+    this.#isUp = plan.kind === "external";
+    this.#daemon =
+      plan.kind === "external"
+        ? null
+        : tools.startDaemon({
+            stateDir: plan.stateDir,
+            tun: plan.tun,
+            log,
+            pid,
+            env,
+            onUp: () => queueMicrotask(() => this.#cameUp()),
+            onDown: (reason) => queueMicrotask(() => this.#wentDown(reason)),
+          });
+    this.api = tools.openLocalApi(plan.kind === "external" ? plan.socket : (this.#daemon?.socket ?? ""));
+    this.#bus = new Bus((message) => {
+      if (message === null || message.prefsChanged) this.#gate.suspect();
+      this.#alarm.ring();
+    });
+    this.#gate = new Gate(this.api, this.#bus, log);
+    this.#joiner = new Joiner(this.api, this.#bus, tools);
+    this.#status = this.#draw();
+    this.#loop = this.#run();
+  }
+
+  /** From memory. */
+  get status(): TailnetStatus {
+    return this.#status;
+  }
+
+  /** Null for a tailscaled of somebody else. */
+  get stateDir(): string | null {
+    return this.#plan.kind === "own" ? this.#plan.stateDir : null;
+  }
+
+  /** What tailscaled said last; null while it does not run or answer. */
+  get local(): LocalStatus | null {
+    return this.#local;
+  }
+
+  /** Whether this tailscaled can serve the plan, perhaps by other settings. */
+  suits(plan: TailscalePlan): boolean {
+    const mine = this.#plan;
+    if (plan.kind === "external" || mine.kind === "external") return plan.kind === "external" && mine.kind === "external" && plan.socket === mine.socket;
+    return plan.stateDir === mine.stateDir && plan.tun === mine.tun;
+  }
+
+  apply(plan: TailscalePlan): void {
+    // Nothing but the end of its session takes a seal off a tailscaled that is not ours.
+    if (plan.kind === "external" && this.#plan.seal && !plan.seal) this.#bus.cut();
+    this.#plan = plan;
+    this.#gate.narrow(null);
+    this.#joiner.changed();
+    this.#alarm.ringUrgently();
+  }
+
+  /** Resolves when every port but these is refused, or after a while. */
+  async sealAhead(ports: ReadonlySet<number>): Promise<void> {
+    const plan = this.#plan;
+    if (!plan.seal || this.#gate.facts(plan).seal === null || plan.ports.every((port) => ports.has(port))) return;
+    this.#gate.narrow(ports);
+    const deadline = performance.now() + AHEAD_MS;
+    while (!this.#gate.isAsOrdered(plan) && performance.now() < deadline && !this.#stopping.signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#lookedAt.push(resolve);
+      this.#alarm.ringUrgently();
+      await within(promise, Math.max(1, deadline - performance.now()));
+    }
+  }
+
+  async logout(): Promise<{ readonly ok: boolean; readonly message: string }> {
+    const plan = this.#plan;
+    if (plan.kind === "external") return { ok: false, message: `The tailscaled at '${plan.socket}' is not Sidegate's: run 'tailscale logout' there` };
+    if (this.#local === null) return { ok: false, message: `tailscaled does not run: ${this.#trouble === "" ? "it is starting" : this.#trouble}` };
+    const asked = this.#joiner.askLogout(plan);
+    this.#alarm.ringUrgently();
+    return asked;
+  }
+
+  /** @param isLeaving whether an ephemeral node logs out. Never rejects; bounded. */
+  async stop(isLeaving: boolean): Promise<void> {
+    this.#stopping.abort();
+    this.#alarm.ringUrgently();
+    await within(this.#loop, LAST_WORDS_MS);
+    if (this.#plan.kind === "own" && this.#isUp && this.#local !== null) {
+      const isLeft = isLeaving && this.#plan.ephemeral && this.#local.haveNodeKey;
+      if (isLeft) await within(this.api.logout(), LOGOUT_MS);
+      // The next start admits nobody before the seal is proven, whatever the file says by then.
+      else await within(this.api.editPrefs({ ShieldsUp: true }), LAST_WORDS_MS);
+    }
+    this.#bus.cut();
+    await this.#daemon?.stop();
+    await within(this.api.close(), LAST_WORDS_MS);
+  }
+
+  #cameUp(): void {
+    this.#isUp = true;
+    this.#forgetNode("");
+    this.#answeredAt = performance.now();
+    this.#alarm.ringUrgently();
+  }
+
+  #wentDown(reason: string): void {
+    this.#isUp = false;
+    this.#forgetNode(reason);
+    this.#publish();
+  }
+
+  #forgetNode(trouble: string): void {
+    this.#trouble = trouble;
+    this.#failures = 0;
+    this.#local = null;
+    this.#prefs = null;
+    this.#bus.cut();
+    this.#gate.reset();
+    this.#joiner.restarted();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      let pauseMs = this.#tools.tickMs;
+      try {
+        if (this.#isUp) pauseMs = await this.#look(this.#plan);
+        this.#failures = 0;
+      } catch (error) {
+        pauseMs = this.#fail(error);
+      }
+      this.#publish();
+      for (const resolve of this.#lookedAt.splice(0)) resolve();
+      if (!this.#stopping.signal.aborted) await this.#alarm.sleep(pauseMs, this.#failures > 0);
+    }
+  }
+
+  /** Looks, and says what is to be said next. Returns how long nothing needs to be looked at unless something happens. */
+  async #look(plan: TailscalePlan): Promise<number> {
+    await this.#bus.follow(this.api);
+    const status = await this.api.status();
+    const prefs = plan.kind === "own" ? await this.api.prefs() : null;
+    if (!this.#isUp) return this.#tools.tickMs;
+    this.#answeredAt = performance.now();
+    this.#trouble = "";
+    if (status.state !== "Running" || status.self?.id !== this.#local?.self?.id) this.#gate.reset();
+    this.#local = status;
+    this.#prefs = prefs;
+    const isRunning = status.state === "Running";
+    this.#joiningSince = isRunning ? null : (this.#joiningSince ?? Date.now());
+    if (plan.kind === "own" && prefs !== null) {
+      this.#prefs = await this.#gate.shut(plan, status, prefs);
+      if (await this.#joiner.step(plan, status, this.#prefs, this.#stopping.signal)) return 0;
+    }
+    if (!isRunning) return Math.min(JOINING_TICK_MS, this.#tools.tickMs);
+    this.#prefs = await this.#gate.open(plan, status, this.#prefs, this.#stopping.signal);
+    return this.#tools.tickMs;
+  }
+
+  /** Returns how long to wait before the next look. */
+  #fail(error: unknown): number {
+    this.#failures += 1;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#tools.log.debug({ event: "tailnet_failed", err: error }, `tailscaled could not be spoken to: ${reason}`);
+    const silentMs = performance.now() - this.#answeredAt;
+    if (this.#isUp && (this.#failures >= HUNG_TRIES || this.#daemon === null)) {
+      this.#trouble =
+        this.#daemon === null ? `The tailscaled at '${this.api.socket}' does not answer: ${reason}` : `tailscaled does not do what it is told: ${reason}`;
+      if (isNoAnswer(error)) this.#hang(silentMs);
+    }
+    return Math.min(250 * 2 ** (this.#failures - 1), MAX_PENANCE_MS, this.#tools.tickMs);
+  }
+
+  #hang(silentMs: number): void {
+    if (silentMs < HUNG_TICKS * this.#tools.tickMs && this.#daemon !== null) return;
+    this.#local = null;
+    this.#gate.reset();
+    this.#answeredAt = performance.now();
+    this.#daemon?.restart("it does not answer");
+  }
+
+  #draw(): TailnetStatus {
+    const nowMs = Date.now();
+    return drawPicture({
+      plan: this.#plan,
+      socket: this.api.socket,
+      restarts: this.#daemon?.restarts ?? 0,
+      trouble: this.#isUp ? this.#trouble : (this.#daemon?.trouble ?? ""),
+      status: this.#local,
+      prefs: this.#prefs,
+      ...this.#joiner.facts,
+      said: this.#bus.said,
+      ...this.#gate.facts(this.#plan),
+      joiningMs: this.#joiningSince === null ? null : nowMs - this.#joiningSince,
+      nowMs,
+    });
+  }
+
+  #publish(): void {
+    this.#status = this.#draw();
+    const isLate = this.#status.state === "starting" && this.#joiningSince !== null && Date.now() - this.#joiningSince >= this.#plan.timeoutMs;
+    this.#announcer.tell(this.#status, isLate, Date.now());
+    const told = JSON.stringify(this.#status);
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#tools.onStatus();
+  }
+}

@@ -1,0 +1,158 @@
+// The node's place in the tailnet: which tailscaled serves the plan, and what the rest of the gateway asks of it.
+import { isDeepStrictEqual } from "node:util";
+import type { TailnetAccess, TailnetPeer } from "../lib/tailnet-peer.ts";
+import type { TailscalePlan } from "../plan/model.ts";
+import type { Log } from "../telemetry/log.ts";
+import { startDaemon } from "./daemon.ts";
+import { openLocalApi } from "./local-api.ts";
+import { resolveAuthKey } from "./oauth-key.ts";
+import { Session } from "./session.ts";
+import type { SessionTools } from "./session.ts";
+import { pictureBefore } from "./picture.ts";
+import type { TailnetStatus } from "./status.ts";
+import { WhoIsDesk } from "./whois.ts";
+
+type Options = {
+  readonly log: Log;
+  readonly pid: number;
+  /** Of the gateway. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** The status changed. */
+  readonly onChange?: () => void;
+  /** `hosts` changed. */
+  readonly onHosts?: () => void;
+};
+
+const TICK_MS = 5_000;
+const USERSPACE_HOSTS: readonly string[] = ["127.0.0.1"];
+const NO_HOSTS: readonly string[] = [];
+
+export class Tailnet implements TailnetAccess {
+  readonly #options: Options;
+  readonly #tools: SessionTools;
+  readonly #desk: WhoIsDesk;
+  #plan: TailscalePlan | null = null;
+  #session: Session | null = null;
+  /** A session ends before the next one begins: they may share a state directory. */
+  #turn: Promise<void> = Promise.resolve();
+  #hosts = NO_HOSTS;
+  #isClosed = false;
+
+  constructor(options: Options, tools: Partial<SessionTools> = {}) {
+    const { log, pid, env = {}, onChange } = options;
+    this.#options = options;
+    this.#tools = {
+      log,
+      pid,
+      env,
+      openLocalApi: (socket) => openLocalApi(socket),
+      startDaemon,
+      resolveAuthKey,
+      tickMs: TICK_MS,
+      ...tools,
+      onStatus: () => {
+        this.#updateHosts();
+        onChange?.();
+      },
+    };
+    this.#desk = new WhoIsDesk(() => {
+      const session = this.#session;
+      const local = session?.local ?? null;
+      if (session === null || local === null || local.self === null || !session.status.serving) return null;
+      return { api: session.api, selfId: local.self.id, suffix: local.suffix };
+    }, log);
+  }
+
+  get hosts(): readonly string[] {
+    return this.#hosts;
+  }
+
+  get certDomains(): readonly string[] {
+    return this.#session?.local?.certDomains ?? [];
+  }
+
+  /** Converges in the background: joins, changes what differs, or leaves. Never throws. To be called after the sockets of the plan listen. */
+  apply(plan: TailscalePlan | null): void {
+    if (this.#isClosed) return;
+    this.#plan = plan;
+    if (plan !== null && this.#session?.suits(plan) === true) this.#session.apply(plan);
+    else
+      this.#turn = this.#turn
+        .then(() => this.#switch())
+        .catch((error: unknown) => this.#options.log.error({ err: error }, "The tailnet could not be switched"));
+    this.#updateHosts();
+  }
+
+  /** Before sockets close: refuses the ports that are not in the set. Resolves when that is done, and after 3 s in any case; `apply` must follow. */
+  async sealAhead(ports: ReadonlySet<number>): Promise<void> {
+    await this.#session?.sealAhead(ports);
+  }
+
+  whois(address: string, port: number): Promise<TailnetPeer | null> {
+    return this.#desk.whois(address, port);
+  }
+
+  node(address: string): Promise<TailnetPeer | null | undefined> {
+    return this.#desk.node(address);
+  }
+
+  /** Null when nothing is on the tailnet. */
+  status(): TailnetStatus | null {
+    return this.#plan === null ? null : (this.#session?.status ?? pictureBefore(this.#plan));
+  }
+
+  /** @throws {LocalApiError} when tailscaled has none or does not answer */
+  async certificate(domain: string, minValidityMs: number): Promise<{ readonly cert: string; readonly key: string }> {
+    if (this.#session === null) throw new Error("Nothing is on the tailnet");
+    return this.#session.api.certificate(domain, minValidityMs);
+  }
+
+  /** Leaves the tailnet until the gateway starts again or the plan has another key or control server. */
+  async logout(): Promise<{ readonly ok: boolean; readonly message: string }> {
+    return (await this.#session?.logout()) ?? { ok: false, message: "Nothing is on the tailnet" };
+  }
+
+  /** Ends all; an ephemeral node logs out. Bounded, never rejects. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#plan = null;
+    this.#turn = this.#turn.then(() => this.#end(true));
+    await this.#turn;
+  }
+
+  async #switch(): Promise<void> {
+    const plan = this.#plan;
+    if (plan !== null && this.#session?.suits(plan) === true) {
+      this.#session.apply(plan);
+      return;
+    }
+    // Another mode keeps the node; another state directory is another node.
+    await this.#end(plan?.kind !== "own" || plan.stateDir !== this.#session?.stateDir);
+    const next = this.#plan;
+    if (next !== null && !this.#isClosed) this.#session = new Session(next, this.#tools);
+    this.#tools.onStatus();
+  }
+
+  async #end(isLeaving: boolean): Promise<void> {
+    const session = this.#session;
+    await session?.stop(isLeaving);
+    if (this.#session === session) this.#session = null;
+  }
+
+  #updateHosts(): void {
+    const plan = this.#plan;
+    const local = this.#session?.local ?? null;
+    let hosts = NO_HOSTS;
+    if (plan !== null) {
+      const hasTun = plan.kind === "own" ? plan.tun : local?.tun;
+      if (hasTun === false) hosts = USERSPACE_HOSTS;
+      // Addresses stay while tailscaled is away: sockets on them need not be closed for that.
+      else if (hasTun === true)
+        hosts = local !== null && local.addresses.length > 0 ? local.addresses : this.#hosts === USERSPACE_HOSTS ? NO_HOSTS : this.#hosts;
+      else hosts = this.#hosts;
+    }
+    if (isDeepStrictEqual(hosts, this.#hosts)) return;
+    this.#hosts = hosts;
+    this.#options.onHosts?.();
+  }
+}
