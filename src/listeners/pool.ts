@@ -198,7 +198,7 @@ export class SocketPool {
   /** Ports of the tailnet go where it is now. Resolves with the errors of those that could not wholly, by address; never rejects. */
   async moveTailnet(hosts: readonly string[]): Promise<Map<string, unknown>> {
     const failures = new Map<string, unknown>();
-    for (const socket of [...this.#sockets.values()]) {
+    for (const socket of this.#sockets.values()) {
       const failure = await socket.move(hosts);
       if (failure !== null) failures.set(formatAddress(socket.address), failure);
     }

@@ -8,7 +8,7 @@ import { connect as connectTls } from "node:tls";
 import { startOrigin, startTcpEcho } from "../../test/components/echo.ts";
 import { fetchFrom, type RequestArgs } from "../../test/components/http-client.ts";
 import { certificate } from "../../test/components/http-gateway.ts";
-import { ALICE, BOT, EVE, match, NAMESAKE, openTailnetListeners, type TailnetListeners } from "../../test/components/tailnet-listeners.ts";
+import { ALICE, BOT, EVE, FakeTailnet, match, NAMESAKE, openTailnetListeners, type TailnetListeners } from "../../test/components/tailnet-listeners.ts";
 import { waitFor } from "../../test/components/wait.ts";
 import { AddressSet } from "../lib/address.ts";
 
@@ -150,6 +150,8 @@ test("a client that goes away, a reload and a drain while it is asked about", as
   for (const { release, client } of drained) {
     await waitFor(() => client.ended());
     release();
+    // The answer comes, and changes nothing.
+    await new Promise(setImmediate);
     assert.equal(client.text(), "");
   }
   assert.equal(origin.requests.length, 0);
@@ -271,4 +273,33 @@ test("connections that are older than the reload which brought a listener to the
   assert.match(body, /ERR_NOT_ON_TAILNET/);
   assert.equal(story.tailnet.asked.length, 0);
   agent.destroy();
+});
+
+test("a tailnet that is not there yet is waited for, and served as soon as it is, wherever it goes", async () => {
+  await using echo = await startTcpEcho();
+  const tailnet = new FakeTailnet();
+  tailnet.hosts = [];
+  await using story = await openTailnetListeners({ tcp: { target: echo.port } }, {}, tailnet);
+  const shown = (): unknown => story.listeners.all.map(({ address, down }) => [address, down])[0];
+  assert.deepEqual(shown(), [`tailnet:${story.tcpPort}`, "waiting for the tailnet"]);
+  tailnet.hosts = ["127.0.0.1"];
+  await story.listeners.tailnetMoved();
+  assert.deepEqual(shown(), [`tailnet:${story.tcpPort}`, ""]);
+  const first = await dial(story.tcpPort);
+  await waitFor(() => first.text() === "hello");
+  tailnet.hosts = ["127.0.0.2"];
+  // As after a reload during which it moved.
+  await story.reload({ tcp: { target: echo.port } });
+  await waitFor(() =>
+    dial(story.tcpPort).then(
+      ({ socket }) => void socket.destroy(),
+      () => true,
+    ),
+  );
+  const second = watch(connect({ port: story.tcpPort, host: "127.0.0.2", localAddress: "127.0.0.2" }));
+  second.socket.write("hello");
+  await waitFor(() => second.text() === "hello");
+  assert.equal(tailnet.asked.at(-1)?.address, "127.0.0.2");
+  assert.equal(first.ended(), false);
+  for (const { socket } of [first, second]) socket.destroy();
 });

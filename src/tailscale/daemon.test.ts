@@ -211,6 +211,7 @@ test("the tailscaled of a live gateway is never touched; that of a killed one is
   const first = other(t, stateDir, program);
   await waitFor(() => first.output().includes("UP"), { ...PATIENCE, what: first.output });
   const orphan = latestPid(stateDir);
+  t.after(() => isAlive(orphan) && process.kill(orphan, "SIGKILL"));
   const { daemon, downs, ups, lines } = start(t, { stateDir, program });
   await waitFor(() => downs.length >= 2, PATIENCE);
   assert.match(

@@ -12,7 +12,7 @@ import { openLocalApi } from "./local-api.ts";
 
 const POLL_MS = 50;
 
-type DaemonOptions = {
+export type DaemonOptions = {
   /** Absolute. One gateway at a time uses it. */
   readonly stateDir: string;
   /** A kernel interface, not userspace networking. */

@@ -49,8 +49,17 @@ test("a status is read with its names in lower case and without final dots", () 
     tailnet: "example.com",
     suffix: "tail1234.ts.net",
     certDomains: ["gw.tail1234.ts.net"],
-    health: ["Some sentence."],
+    health: ["Some sentence"],
   });
+});
+
+test("what the control server says is fit for a terminal", () => {
+  const url = (text: string): string => parseStatus(JSON.stringify({ AuthURL: text })).authUrl;
+  assert.equal(url("https://login.tailscale.com/a/1f"), "https://login.tailscale.com/a/1f");
+  assert.equal(url("https://login.tailscale.com/a/\u001b[2J"), "https://login.tailscale.com/a/%1B[2J");
+  for (const text of ["javascript:alert(1)", "file:///etc/passwd", "open this"]) assert.equal(url(text), "");
+  assert.deepEqual(parseStatus(JSON.stringify({ Health: ["You are\u001b[31m out."] })).health, ["You are [31m out"]);
+  assert.equal(parseBusMessage(JSON.stringify({ ErrMessage: "a\r\nb" }))?.error, "a b");
 });
 
 test("what is missing in a status has the value of its absence", () => {

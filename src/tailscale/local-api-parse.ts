@@ -1,4 +1,5 @@
 // tailscaled's answers as our types.
+import { printable } from "../lib/printable.ts";
 import { FieldError, Fields } from "./local-api-fields.ts";
 import type { BackendState, BusMessage, LocalPrefs, LocalStatus, ServeConfig, WhoIs } from "./local-api-types.ts";
 
@@ -15,14 +16,14 @@ export function parseStatus(text: string, nowMs: number = Date.now()): LocalStat
     tun: status.flag("TUN"),
     state: stateNamed(status.text("BackendState")),
     haveNodeKey: status.flag("HaveNodeKey"),
-    authUrl: status.text("AuthURL"),
+    authUrl: webUrl(status.text("AuthURL")),
     addresses: status.texts("TailscaleIPs"),
     // Without a network map it is there, with the machine's name and no identity (seen, 1.102.5).
     self: self === null || self.text("ID") === "" ? null : parseSelf(self, status.object("User"), nowMs),
     tailnet: tailnet?.text("Name") ?? "",
     suffix: plainName(tailnet?.text("MagicDNSSuffix") ?? ""),
     certDomains: status.texts("CertDomains").map(plainName),
-    health: status.texts("Health"),
+    health: status.texts("Health").map((text) => printable(text)),
   };
 }
 
@@ -130,7 +131,7 @@ export function parseBusMessage(line: string): BusMessage | null {
   const number = notify.number("State");
   const state = number === null ? undefined : STATES[number];
   if (number !== null && state === undefined) throw new FieldError(`'State' ${number} is unknown here`);
-  const [sessionId, error, loginUrl] = [notify.text("SessionID"), notify.text("ErrMessage"), notify.text("BrowseToURL")];
+  const [sessionId, error, loginUrl] = [notify.text("SessionID"), printable(notify.text("ErrMessage")), webUrl(notify.text("BrowseToURL"))];
   const message: BusMessage = {
     ...(sessionId === "" ? {} : { sessionId }),
     ...(state === undefined ? {} : { state }),
@@ -153,6 +154,12 @@ function stateNamed(name: string): BackendState {
 function loginName(profile: Fields | null): string | null {
   const name = profile?.text("LoginName").toLowerCase() ?? "";
   return name === "" ? null : name;
+}
+
+/** Empty for what no browser should open: the control server says it, and it is shown on terminals. */
+function webUrl(text: string): string {
+  const url = URL.parse(text);
+  return url !== null && (url.protocol === "https:" || url.protocol === "http:") ? url.href : "";
 }
 
 function plainName(name: string): string {

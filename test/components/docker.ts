@@ -216,8 +216,12 @@ export type ComposeProject = AsyncDisposable & {
  * Starts a project of compose/ with images built from the working tree, on free ports, and waits until it is healthy.
  * @param args.env what the compose file and the configuration take from the environment
  * @param args.yaml a config/sidegate.yaml other than the project's own
+ * @param args.environment further variables of Sidegate's container, which the compose file does not hand on
  */
-export async function startCompose(folder: "mcp" | "ib-gateway", args: { env?: Record<string, string>; yaml?: string } = {}): Promise<ComposeProject> {
+export async function startCompose(
+  folder: "mcp" | "ib-gateway" | "ib-gateway-tailscale",
+  args: { env?: Record<string, string>; yaml?: string; environment?: Readonly<Record<string, string>> } = {},
+): Promise<ComposeProject> {
   const env = {
     ...args.env,
     SIDEGATE_IMAGE: await buildImage(),
@@ -241,8 +245,8 @@ export async function startCompose(folder: "mcp" | "ib-gateway", args: { env?: R
 
   try {
     // The same health checks, asked more often.
-    const services = folder === "mcp" ? ["sidegate"] : ["sidegate", "ib-gateway"];
-    const override = { services: Object.fromEntries(services.map((name) => [name, { healthcheck: { interval: "1s" } }])) };
+    const healthcheck = { interval: "1s" };
+    const override = { services: { sidegate: { healthcheck, environment: args.environment ?? {} }, ...(folder === "mcp" ? {} : { "ib-gateway": { healthcheck } }) } };
     await writeFile(join(dir, "compose.override.yaml"), JSON.stringify(override));
     if (args.yaml !== undefined) await save(args.yaml);
     await compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", String(START_TIMEOUT_MS / 1000));

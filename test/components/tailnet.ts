@@ -86,7 +86,13 @@ export async function startTailnet(
   options: { host?: string; authKey?: string; requireAuth?: boolean; requireApproval?: boolean; tagOwners?: string } = {},
 ): Promise<TestTailnet> {
   const { host = "127.0.0.1", authKey = "", requireAuth = false, requireApproval = false, tagOwners = "" } = options;
-  const flags = [`--host=${host}`, `--auth-key=${authKey}`, `--require-auth=${requireAuth}`, `--require-approval=${requireApproval}`, `--tag-owners=${tagOwners}`];
+  const flags = [
+    `--host=${host}`,
+    `--auth-key=${authKey}`,
+    `--require-auth=${requireAuth}`,
+    `--require-approval=${requireApproval}`,
+    `--tag-owners=${tagOwners}`,
+  ];
   // It ends with our end of the pipe.
   const control = spawn(programPath("tailnet-control"), flags, { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = (await once(createInterface(control.stdout), "line")) as [string];

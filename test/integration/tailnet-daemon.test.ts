@@ -109,6 +109,7 @@ test("it ends with a gateway that is killed, but not by Ctrl-C on its terminal",
   const stateDir = join(dir, "killed");
   const other = await startOther(t, { stateDir }, /UP/);
   const pid = pidOf(stateDir);
+  t.after(() => isAlive(pid) && process.kill(pid, "SIGKILL"));
   assert.doesNotMatch(readFileSync(`/proc/${pid}/environ`, "utf8") + readFileSync(`/proc/${pid}/cmdline`, "utf8"), /tskey/);
   process.kill(-(other.process.pid ?? 0), "SIGINT");
   const daemon = start(t, stateDir);

@@ -6,50 +6,32 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { test, type TestContext } from "node:test";
 import { LocalApiError } from "../../src/tailscale/local-api-error.ts";
 import type { BusMessage, LocalApi, LocalStatus } from "../../src/tailscale/local-api-types.ts";
 import { openLocalApi } from "../../src/tailscale/local-api.ts";
 import { findProgram, skipWithout } from "../components/require.ts";
+import { missingTailnet, startTailnet, type TestTailnet } from "../components/tailnet.ts";
 import { waitFor } from "../components/wait.ts";
 
 const PATIENT = { timeoutMs: 90_000 };
 const KEY = "tskey-auth-good";
 
-type Control = { readonly url: string; post(path: string): Promise<void> };
-type Node = { readonly api: LocalApi; readonly daemon: ChildProcess; readonly dir: string };
+type Node = { readonly api: LocalApi; readonly daemon: ChildProcess };
 
-const [control, tailscaled, tailscale] = ["tailnet-control", "tailscaled", "tailscale"].map(findProgram);
-const missing = control === null || tailscaled === null || tailscale === null ? "tailscaled, tailscale or tailnet-control is not there" : null;
-
-async function startControl(t: TestContext, ...args: readonly string[]): Promise<Control> {
-  const child = spawn(control ?? "", args, { stdio: ["pipe", "pipe", "ignore"] });
-  t.after(() => child.kill("SIGKILL"));
-  const [line] = (await once(createInterface(child.stdout), "line")) as [string];
-  const { control: url, admin } = JSON.parse(line) as { control: string; admin: string };
-  return {
-    url,
-    async post(path) {
-      const response = await fetch(admin + path, { method: "POST" });
-      assert.equal(response.status, 200, `POST ${path}`);
-    },
-  };
+async function startTailnetFor(t: TestContext, options: Parameters<typeof startTailnet>[0] = {}): Promise<TestTailnet> {
+  const net = await startTailnet(options);
+  t.after(() => net[Symbol.asyncDispose]());
+  return net;
 }
 
-async function startNode(t: TestContext, { url }: Control): Promise<Node> {
+/** A tailscaled that has not joined. */
+async function startNode(t: TestContext, { env }: TestTailnet): Promise<Node> {
   const dir = mkdtempSync(join(tmpdir(), "sidegate-tailscaled-"));
   const socket = join(dir, "s.sock");
-  const daemon = spawn(tailscaled ?? "", ["--tun=userspace-networking", `--statedir=${dir}`, `--socket=${socket}`, "--port=0"], {
+  const daemon = spawn(findProgram("tailscaled") ?? "", ["--tun=userspace-networking", `--statedir=${dir}`, `--socket=${socket}`, "--port=0"], {
     stdio: "ignore",
-    env: {
-      ...process.env,
-      TS_NO_LOGS_NO_SUPPORT: "true",
-      TS_PANIC_IF_HIT_MAIN_CONTROL: "1",
-      TS_DISABLE_PORTMAPPER: "1",
-      TS_ASSUME_NETWORK_UP_FOR_TEST: "1",
-      TS_NETCHECK_GENERATE_204_URL: `${url}/generate_204`,
-    },
+    env: { PATH: process.env["PATH"], ...env },
   });
   const api = openLocalApi(socket, { timeoutMs: 30_000 });
   t.after(async () => {
@@ -61,7 +43,7 @@ async function startNode(t: TestContext, { url }: Control): Promise<Node> {
     rmSync(dir, { recursive: true, force: true, maxRetries: 10 });
   });
   await waitFor(async () => (await api.status()).state === "NeedsLogin", PATIENT);
-  return { api, daemon, dir };
+  return { api, daemon };
 }
 
 async function reach(api: LocalApi, wanted: (status: LocalStatus) => boolean, what: string): Promise<LocalStatus> {
@@ -74,8 +56,8 @@ async function reach(api: LocalApi, wanted: (status: LocalStatus) => boolean, wh
   );
 }
 
-async function joinTailnet({ api }: Node, { url }: Control, name: string): Promise<LocalStatus> {
-  await api.start(KEY, { ControlURL: url, WantRunning: true, Hostname: name });
+async function joinTailnet({ api }: Node, { controlUrl }: TestTailnet, name: string): Promise<LocalStatus> {
+  await api.start(KEY, { ControlURL: controlUrl, WantRunning: true, Hostname: name });
   await api.loginInteractive();
   return reach(api, ({ state }) => state === "Running", "the node to run");
 }
@@ -92,8 +74,8 @@ function follow(t: TestContext, api: LocalApi): { readonly messages: BusMessage[
 }
 
 test("a node joins by key, is told of by the bus, changes its name, and is gone after a logout", async (t) => {
-  if (skipWithout(t, missing)) return;
-  const net = await startControl(t, "-auth-key", KEY);
+  if (skipWithout(t, missingTailnet())) return;
+  const net = await startTailnetFor(t, { authKey: KEY });
   const node = await startNode(t, net);
   const { api } = node;
   const { messages } = follow(t, api);
@@ -105,7 +87,7 @@ test("a node joins by key, is told of by the bus, changes its name, and is gone 
   assert.equal((await api.prefs()).LoggedOut, true);
 
   // A key that is refused is told in the control server's words, and not repeated.
-  await api.start("tskey-auth-wrong", { ControlURL: net.url, WantRunning: true, ShieldsUp: true });
+  await api.start("tskey-auth-wrong", { ControlURL: net.controlUrl, WantRunning: true, ShieldsUp: true });
   await api.loginInteractive();
   await waitFor(() => messages.some(({ error }) => error === "invalid authkey"), { ...PATIENT, what: () => "the refusal of the key" });
   await reach(api, ({ health }) => health.some((text) => text.includes("invalid authkey")), "the refusal of the key in the status");
@@ -137,11 +119,11 @@ test("a node joins by key, is told of by the bus, changes its name, and is gone 
 });
 
 test("a connection from the tailnet is its node's, one from this machine is nobody's", async (t) => {
-  if (skipWithout(t, missing)) return;
-  const net = await startControl(t);
-  const [gateway, laptop] = await Promise.all([startNode(t, net), startNode(t, net)]);
+  if (skipWithout(t, missingTailnet())) return;
+  const net = await startTailnetFor(t);
+  const gateway = await startNode(t, net);
   const running = await joinTailnet(gateway, net, "gateway");
-  await joinTailnet(laptop, net, "Laptop");
+  const laptop = await net.node("laptop");
 
   const accepted: Socket[] = [];
   const server = createServer((socket) => void accepted.push(socket.on("error", () => {}))).listen(0, "127.0.0.1");
@@ -151,16 +133,15 @@ test("a connection from the tailnet is its node's, one from this machine is nobo
     for (const socket of accepted) socket.destroy();
   });
   const { port } = server.address() as { port: number };
-  const peer = spawn(tailscale ?? "", [`--socket=${laptop.api.socket}`, "nc", "gateway", String(port)], { stdio: ["pipe", "ignore", "ignore"] });
-  t.after(() => peer.kill("SIGKILL"));
+  const connection = await waitFor(() => laptop.dial("gateway", port), { ...PATIENT, what: () => "a connection of the laptop" });
+  t.after(() => connection.destroy());
   const socket = await waitFor(() => accepted[0], { ...PATIENT, what: () => "the connection of the laptop" });
 
-  const laptopStatus = await laptop.api.status();
   const whois = await gateway.api.whois(`127.0.0.1:${socket.remotePort}`);
   assert.ok(whois);
-  assert.deepEqual([whois.name, whois.id, whois.user], ["laptop.tail.test", laptopStatus.self?.id, laptopStatus.self?.user]);
-  assert.deepEqual([whois.addresses, whois.tags, whois.expired], [laptopStatus.addresses, [], false]);
-  assert.equal((await gateway.api.whois(laptopStatus.addresses[0] ?? ""))?.name, "laptop.tail.test");
+  assert.deepEqual([whois.name, whois.id, whois.user], ["laptop.tail.test", laptop.id, laptop.loginName]);
+  assert.deepEqual([whois.addresses[0], whois.tags, whois.expired], [laptop.address, [], false]);
+  assert.equal((await gateway.api.whois(laptop.address))?.name, "laptop.tail.test");
   assert.equal((await gateway.api.whois(running.addresses[1] ?? ""))?.id, running.self?.id);
   assert.equal(await gateway.api.whois(`127.0.0.1:${port}`), null);
   assert.equal(await gateway.api.whois("100.99.99.99"), null);
@@ -173,13 +154,13 @@ test("a connection from the tailnet is its node's, one from this machine is nobo
   assert.deepEqual(new Set(await Promise.all(burst)), new Set([null]));
 
   // A tag that is given while it is connected.
-  await net.post("/tags?node=Laptop&tag=tag:Bots");
+  await net.setTags("laptop", ["tag:Bots"]);
   await waitFor(async () => (await gateway.api.whois(`127.0.0.1:${socket.remotePort}`))?.tags[0] === "tag:bots", PATIENT);
 });
 
 test("a serve config of every port goes there and back, and not over another's change", async (t) => {
-  if (skipWithout(t, missing)) return;
-  const net = await startControl(t);
+  if (skipWithout(t, missingTailnet())) return;
+  const net = await startTailnetFor(t);
   const node = await startNode(t, net);
   const { api } = node;
   await joinTailnet(node, net, "gateway");
@@ -196,21 +177,21 @@ test("a serve config of every port goes there and back, and not over another's c
 });
 
 test("a login by URL, its expiry, and the death of tailscaled are told", async (t) => {
-  if (skipWithout(t, missing)) return;
-  const net = await startControl(t, "-require-auth");
+  if (skipWithout(t, missingTailnet())) return;
+  const net = await startTailnetFor(t, { requireAuth: true });
   const node = await startNode(t, net);
   const { api } = node;
   const { messages, end } = follow(t, api);
-  await api.start("", { ControlURL: net.url, WantRunning: true, Hostname: "gateway" });
+  await api.start("", { ControlURL: net.controlUrl, WantRunning: true, Hostname: "gateway" });
   await api.loginInteractive();
   const told = await waitFor(() => messages.find(({ loginUrl }) => loginUrl !== undefined), { ...PATIENT, what: () => "the URL on the bus" });
   const { authUrl } = await api.status();
   assert.equal(authUrl, told.loginUrl);
-  await net.post(`/approve?path=${encodeURIComponent(new URL(authUrl).pathname)}`);
+  await net.approve(authUrl);
   await reach(api, ({ state }) => state === "Running", "the node to run");
 
   messages.length = 0;
-  await net.post("/expire?on=true");
+  await net.expireAll(true);
   const expired = await reach(api, ({ state }) => state === "NeedsLogin", "the expiry");
   assert.deepEqual([expired.self?.expired, expired.haveNodeKey], [true, true]);
   await waitFor(() => messages.some(({ state }) => state === "NeedsLogin"), PATIENT);
