@@ -1,7 +1,7 @@
 // Lets a loop sleep until something happens: soon after it, not at each of many things at once, and not while failures are slept off.
 
 // What comes together is looked at together.
-const GATHER_MS = 50;
+const GATHER_MS = 100;
 
 export class Alarm {
   #wake: (() => void) | null = null;

@@ -4,7 +4,7 @@ import type { TailscaleNodePlan } from "../plan/model.ts";
 import type { LocalPrefs, LocalStatus } from "./local-api-types.ts";
 import { differingPrefs, isSameControl, plannedPrefs } from "./prefs.ts";
 
-/** What was tried, in the life of one tailscaled. Times are wall clock. */
+/** What was tried. Times are of performance.now(): a clock that is set at the start of a machine must not hold a key back. */
 export type JoinMemory = {
   /** The login that was asked for last and has not come. `authKey` null: by a browser. */
   attempt: { readonly authKey: string | null; readonly controlUrl: string | null } | null;

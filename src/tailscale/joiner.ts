@@ -71,7 +71,7 @@ export class Joiner {
   async step(plan: TailscaleNodePlan, status: LocalStatus, prefs: LocalPrefs, stopped: AbortSignal): Promise<boolean> {
     if (this.#asked !== null) return this.#logout(this.#asked);
     this.#judge(plan, status);
-    const step = nextStep(plan, status, prefs, this.#memory, await this.#exitNodeId(plan, prefs), Date.now());
+    const step = nextStep(plan, status, prefs, this.#memory, await this.#exitNodeId(plan, prefs), performance.now());
     if (step.kind === "wait") this.#refusedSettings = "";
     if (step.kind === "wait" || stopped.aborted || !this.#mayTake(step)) return false;
     try {
@@ -92,7 +92,7 @@ export class Joiner {
     if (status.state === "Running" || status.state === "NeedsMachineAuth") {
       this.#memory = { ...this.#memory, attempt: null, refused: null, left: false };
       this.#bus.forget();
-      if (this.#changedTags !== null && Date.now() - this.#changedTags.atMs > TAGS_BLAMED_MS) this.#changedTags = null;
+      if (this.#changedTags !== null && performance.now() - this.#changedTags.atMs > TAGS_BLAMED_MS) this.#changedTags = null;
       return;
     }
     const { said } = this.#bus;
@@ -100,7 +100,7 @@ export class Joiner {
     this.#bus.forget();
     const reason = refusalInWords(plan, said);
     // tailscaled would go on trying it, every half minute; what follows without a key ends that.
-    this.#memory = afterRefusal(this.#memory, attempt.authKey, reason, Date.now());
+    this.#memory = afterRefusal(this.#memory, attempt.authKey, reason, performance.now());
     this.#tools.log.warn({ event: "tailnet_key_refused" }, reason);
   }
 
@@ -119,7 +119,7 @@ export class Joiner {
       await within(left, LEAVE_MS);
     } else if (step.kind === "edit") {
       const names = Object.keys(step.prefs);
-      if (step.prefs.AdvertiseTags !== undefined) this.#changedTags = { tags: step.prefs.AdvertiseTags, atMs: Date.now() };
+      if (step.prefs.AdvertiseTags !== undefined) this.#changedTags = { tags: step.prefs.AdvertiseTags, atMs: performance.now() };
       this.#changedAtMs = Date.now();
       await this.#api.editPrefs(step.prefs);
       log.info({ event: "tailnet_settings", settings: names }, `tailscaled was given other settings: ${names.join(", ")}`);
@@ -135,7 +135,7 @@ export class Joiner {
       } catch (error) {
         if (stopped.aborted) return;
         const reason = hideKeys(error instanceof Error ? error.message : String(error), authKey);
-        this.#memory = afterFailedExchange(this.#memory, authKey, reason, Date.now());
+        this.#memory = afterFailedExchange(this.#memory, authKey, reason, performance.now());
         log.warn({ event: "tailnet_key_refused" }, reason);
         return;
       }

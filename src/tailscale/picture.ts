@@ -2,7 +2,7 @@
 import { formatDuration } from "../lib/duration.ts";
 import { printable } from "../lib/printable.ts";
 import type { TailscaleNodePlan, TailscalePlan } from "../plan/model.ts";
-import { createJoinMemory, hideKeys, isLoggedOutByCommand } from "./join.ts";
+import { createJoinMemory, hideKeys, isLoggedOutByCommand, isRateLimit } from "./join.ts";
 import type { JoinMemory } from "./join.ts";
 import type { LocalPrefs, LocalStatus } from "./local-api-types.ts";
 import type { SealState } from "./seal.ts";
@@ -149,6 +149,7 @@ function ownReasons(facts: Facts, plan: TailscaleNodePlan, state: TailnetState):
   const logIn = url === "" ? "" : `To log in, open ${url}`;
   switch (state) {
     case "stopped":
+      if (!isLoggedOutByCommand(plan, memory)) return ["Another user of this machine has tailscaled"];
       return ["Logged out by command: to join again, restart the gateway or change 'tailscale.auth_key'"];
     case "needs_approval":
       return [
@@ -191,7 +192,7 @@ function controlTrouble({ plan, status, said, memory }: Facts): string[] {
   const plain = hideKeys(words, own?.authKey ?? null);
   if (said === "" && (NETWORK.test(words) || words === complaint)) return [`tailscaled cannot reach ${where}: ${plain}`];
   // What it answers to a key is told as the refusal of that key; until then it is about the attempt before.
-  return memory.attempt !== null && memory.attempt.authKey !== null ? [] : [`The login is refused by ${where}: ${plain}`];
+  return memory.attempt !== null && memory.attempt.authKey !== null && !isRateLimit(words) ? [] : [`The login is refused by ${where}: ${plain}`];
 }
 
 function warningsOf({ plan, status, nowMs, seal, changedAtMs }: Facts): string[] {

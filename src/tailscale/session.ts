@@ -11,6 +11,7 @@ import { Joiner } from "./joiner.ts";
 import type { LocalApi, LocalPrefs, LocalStatus } from "./local-api-types.ts";
 import type { resolveAuthKey } from "./oauth-key.ts";
 import { drawPicture } from "./picture.ts";
+import { Pulse } from "./pulse.ts";
 import { isNoAnswer } from "./seal.ts";
 import type { TailnetStatus } from "./status.ts";
 
@@ -28,9 +29,6 @@ export type SessionTools = {
 };
 
 const JOINING_TICK_MS = 1_000;
-const MAX_PENANCE_MS = 5_000;
-const HUNG_TRIES = 3;
-const HUNG_TICKS = 2;
 const LAST_WORDS_MS = 2_000;
 const LOGOUT_MS = 5_000;
 const AHEAD_MS = 3_000;
@@ -44,6 +42,7 @@ export class Session {
   readonly #gate: Gate;
   readonly #joiner: Joiner;
   readonly #announcer: Announcer;
+  readonly #pulse: Pulse;
   readonly #stopping = new AbortController();
   readonly #loop: Promise<void>;
   #plan: TailscalePlan;
@@ -51,9 +50,7 @@ export class Session {
   #local: LocalStatus | null = null;
   #prefs: LocalPrefs | null = null;
   #trouble = "";
-  #failures = 0;
-  #answeredAt = performance.now();
-  #joiningSince: number | null = Date.now();
+  #joiningSince: number | null = performance.now();
   #lookedAt: (() => void)[] = [];
   #told = "";
   #status: TailnetStatus;
@@ -63,6 +60,7 @@ export class Session {
     this.#plan = plan;
     this.#tools = tools;
     this.#announcer = new Announcer(log);
+    this.#pulse = new Pulse(tools.tickMs);
     this.#isUp = plan.kind === "external";
     this.#daemon =
       plan.kind === "external"
@@ -160,7 +158,6 @@ export class Session {
   #cameUp(): void {
     this.#isUp = true;
     this.#forgetNode("");
-    this.#answeredAt = performance.now();
     this.#alarm.ringUrgently();
   }
 
@@ -172,7 +169,7 @@ export class Session {
 
   #forgetNode(trouble: string): void {
     this.#trouble = trouble;
-    this.#failures = 0;
+    this.#pulse.reset();
     this.#local = null;
     this.#prefs = null;
     this.#bus.cut();
@@ -185,13 +182,13 @@ export class Session {
       let pauseMs = this.#tools.tickMs;
       try {
         if (this.#isUp) pauseMs = await this.#look(this.#plan);
-        this.#failures = 0;
+        this.#pulse.reset();
       } catch (error) {
         pauseMs = this.#fail(error);
       }
       this.#publish();
       for (const resolve of this.#lookedAt.splice(0)) resolve();
-      if (!this.#stopping.signal.aborted) await this.#alarm.sleep(pauseMs, this.#failures > 0);
+      if (!this.#stopping.signal.aborted) await this.#alarm.sleep(pauseMs, this.#pulse.failures > 0);
     }
   }
 
@@ -201,13 +198,13 @@ export class Session {
     const status = await this.api.status();
     const prefs = plan.kind === "own" ? await this.api.prefs() : null;
     if (!this.#isUp) return this.#tools.tickMs;
-    this.#answeredAt = performance.now();
+    this.#pulse.beat();
     this.#trouble = "";
     if (status.state !== "Running" || status.self?.id !== this.#local?.self?.id) this.#gate.reset();
     this.#local = status;
     this.#prefs = prefs;
     const isRunning = status.state === "Running";
-    this.#joiningSince = isRunning ? null : (this.#joiningSince ?? Date.now());
+    this.#joiningSince = isRunning ? null : (this.#joiningSince ?? performance.now());
     if (plan.kind === "own" && prefs !== null) {
       this.#prefs = await this.#gate.shut(plan, status, prefs);
       if (await this.#joiner.step(plan, status, this.#prefs, this.#stopping.signal)) return 0;
@@ -219,28 +216,21 @@ export class Session {
 
   /** Returns how long to wait before the next look. */
   #fail(error: unknown): number {
-    this.#failures += 1;
+    const pauseMs = this.#pulse.miss();
     const reason = error instanceof Error ? error.message : String(error);
     this.#tools.log.debug({ event: "tailnet_failed", err: error }, `tailscaled could not be spoken to: ${reason}`);
-    const silentMs = performance.now() - this.#answeredAt;
-    if (this.#isUp && (this.#failures >= HUNG_TRIES || this.#daemon === null)) {
-      this.#trouble =
-        this.#daemon === null ? `The tailscaled at '${this.api.socket}' does not answer: ${reason}` : `tailscaled does not do what it is told: ${reason}`;
-      if (isNoAnswer(error)) this.#hang(silentMs);
-    }
-    return Math.min(250 * 2 ** (this.#failures - 1), MAX_PENANCE_MS, this.#tools.tickMs);
-  }
-
-  #hang(silentMs: number): void {
-    if (silentMs < HUNG_TICKS * this.#tools.tickMs && this.#daemon !== null) return;
+    if (!this.#isUp || !(this.#pulse.isIll || this.#daemon === null)) return pauseMs;
+    this.#trouble =
+      this.#daemon === null ? `The tailscaled at '${this.api.socket}' does not answer: ${reason}` : `tailscaled does not do what it is told: ${reason}`;
+    if (!isNoAnswer(error) || !(this.#pulse.isHung || this.#daemon === null)) return pauseMs;
     this.#local = null;
     this.#gate.reset();
-    this.#answeredAt = performance.now();
+    this.#pulse.beat();
     this.#daemon?.restart("it does not answer");
+    return pauseMs;
   }
 
   #draw(): TailnetStatus {
-    const nowMs = Date.now();
     return drawPicture({
       plan: this.#plan,
       socket: this.api.socket,
@@ -251,14 +241,18 @@ export class Session {
       ...this.#joiner.facts,
       said: this.#bus.said,
       ...this.#gate.facts(this.#plan),
-      joiningMs: this.#joiningSince === null ? null : nowMs - this.#joiningSince,
-      nowMs,
+      joiningMs: this.#joiningMs(),
+      nowMs: Date.now(),
     });
+  }
+
+  #joiningMs(): number | null {
+    return this.#joiningSince === null ? null : performance.now() - this.#joiningSince;
   }
 
   #publish(): void {
     this.#status = this.#draw();
-    const isLate = this.#status.state === "starting" && this.#joiningSince !== null && Date.now() - this.#joiningSince >= this.#plan.timeoutMs;
+    const isLate = this.#status.state === "starting" && (this.#joiningMs() ?? 0) >= this.#plan.timeoutMs;
     this.#announcer.tell(this.#status, isLate, Date.now());
     const told = JSON.stringify(this.#status);
     if (told === this.#told) return;

@@ -109,7 +109,7 @@ export async function startTailnet(
   const nodes = async (): Promise<ControlNode[]> => (await (await fetch(`${addresses.admin}/nodes`)).json()) as ControlNode[];
   const find = async (name: string): Promise<ControlNode | undefined> => (await nodes()).find(({ Name }) => Name === name || Name.startsWith(`${name}.`));
   const call = async (path: string, form: readonly (readonly [string, string])[]): Promise<void> => {
-    const response = await fetch(`${addresses.admin}${path}?${new URLSearchParams(form.map(([key, value]) => [key, value]))}`, { method: "POST" });
+    const response = await fetch(`${addresses.admin}${path}?${new URLSearchParams(form.map(([key, value]) => [key, value])).toString()}`, { method: "POST" });
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
   };
 
