@@ -19,8 +19,6 @@ export type PreparedListeners = { readonly commit: (drainTimeoutMs: number) => v
 // The system gives an interface its addresses a moment after tailscaled tells them; one without IPv6 never has them all.
 const REBIND_MS = 5_000;
 
-const NO_TAILNET: TailnetAccess = { hosts: [], whois: () => Promise.resolve(null), node: () => Promise.resolve(null) };
-
 export class Listeners {
   readonly #pool = new SocketPool();
   #live = new Map<string, { readonly listener: LiveListener; readonly socket: BoundSocket }>();
@@ -37,7 +35,7 @@ export class Listeners {
   #closed = false;
 
   /** @param challenges answered on listeners that end TLS. @param tailnet asked about each connection to a port of the tailnet */
-  constructor(metrics: Metrics, challenges: AcmeChallenges, log: Log, tailnet: TailnetAccess = NO_TAILNET, timing: Partial<TailnetTiming> = {}) {
+  constructor(metrics: Metrics, challenges: AcmeChallenges, log: Log, tailnet: TailnetAccess, timing: Partial<TailnetTiming> = {}) {
     this.#metrics = metrics;
     this.#challenges = challenges;
     this.#log = log;

@@ -1,6 +1,7 @@
 // The open connections from the tailnet, whose they are, and whether they still may be: tailscaled is asked again for as long as they last.
 import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
+import { isLoopback } from "../lib/address.ts";
 import type { TailnetAccess, TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -42,6 +43,9 @@ export class TailnetPeers {
   readonly #timing: TailnetTiming;
   /** By address of the node. */
   readonly #open = new Map<string, Set<Entry>>();
+  /** Connections over loopback by where they come from, also while it is asked whose they are. */
+  readonly #origins = new Map<string, Socket>();
+  readonly #doubted = new WeakSet<Socket>();
   #timer: NodeJS.Timeout | null = null;
   #checking = false;
 
@@ -49,6 +53,29 @@ export class TailnetPeers {
     this.#access = access;
     this.#log = log;
     this.#timing = { ...TIMING, ...timing };
+  }
+
+  /**
+   * Notes where a connection comes from, before it is asked whose it is. False: refuse it, and `isDoubted` is true of the other one from there.
+   * Over loopback tailscaled tells connections apart by their local port alone, which several may share that go to different ports: a local process takes
+   * that of somebody's connection to one listener, and is told to be them at another (seen, with IP_LOCAL_PORT_RANGE).
+   */
+  claim(socket: Socket, address: string, port: number): boolean {
+    if (!isLoopback({ kind: "tcp", host: address })) return true;
+    const origin = `${address} ${port}`;
+    const other = this.#origins.get(origin);
+    if (other !== undefined) {
+      this.#doubted.add(other);
+      return false;
+    }
+    this.#origins.set(origin, socket);
+    socket.once("close", () => this.#origins.delete(origin));
+    return true;
+  }
+
+  /** Whether another connection came from where this one does: what tailscaled said since then may be meant for that one. */
+  isDoubted(socket: Socket): boolean {
+    return this.#doubted.has(socket);
   }
 
   /** As `TailnetAccess.whois`; undefined when there is no answer in time. Never rejects. */

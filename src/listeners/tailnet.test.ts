@@ -159,6 +159,37 @@ test("a client that goes away, a reload and a drain while it is asked about", as
   for (const name of ["live", "web"]) assert.equal(story.metrics.connections(name).active, 0);
 });
 
+test("of two connections from the same local port one is not tailscaled's: the later one is refused, and the earlier one, too, while it waits", async () => {
+  await using echo = await startTcpEcho();
+  await using origin = await startOrigin();
+  const http = { target: `http://127.0.0.1:${origin.port}`, routes: [{ auth: null }] };
+  await using story = await openTailnetListeners({ tcp: { target: echo.port }, http });
+  const request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  const dialFrom = async (port: number, localPort: number, words: string): Promise<Client> => {
+    const client = watch(connect({ port, host: "127.0.0.1", localAddress: "127.0.0.1", localPort }));
+    client.socket.write(words);
+    await once(client.socket, "connect");
+    return client;
+  };
+  const known = await dialFrom(story.tcpPort, 0, "hello");
+  await waitFor(() => known.text() === "hello");
+  const forged = await dialFrom(story.httpPort, known.socket.localPort ?? 0, request);
+  assert.equal(await fate(forged), "refused");
+  assert.equal(known.ended(), false);
+  known.socket.destroy();
+
+  const release = story.tailnet.hold();
+  const waits = await dialFrom(story.httpPort, 0, request);
+  await waitFor(() => story.tailnet.asked.length === 2);
+  const other = await dialFrom(story.tcpPort, waits.socket.localPort ?? 0, "hello");
+  assert.equal(await fate(other), "refused");
+  release();
+  assert.equal(await fate(waits), "refused");
+  assert.equal(origin.requests.length, 0);
+  // A port is free again when its connection has ended.
+  assert.equal(await fate(await dialFrom(story.httpPort, other.socket.localPort ?? 0, request)), "served");
+});
+
 test("of 300 at once 256 wait for tailscaled and are served, and the others are refused at once", async () => {
   await using echo = await startTcpEcho();
   await using story = await openTailnetListeners({ tcp: { target: echo.port } }, { askMs: 60_000 });

@@ -33,14 +33,16 @@ export class TailnetGate {
     const { remoteAddress, remotePort } = socket;
     if (remoteAddress === undefined || remotePort === undefined) return this.#refuse(socket, "not_on_tailnet");
     if (this.#pending.size >= MAX_PENDING) return this.#refuse(socket, "too_many_connections");
+    const address = plainIp(remoteAddress);
+    if (!this.#peers.claim(socket, address, remotePort)) return this.#refuse(socket, "not_on_tailnet");
     const onError = (): void => void socket.destroy();
     socket.on("error", onError);
     this.#pending.add(socket);
-    const peer = await this.#peers.whois(plainIp(remoteAddress), remotePort);
+    const peer = await this.#peers.whois(address, remotePort);
     if (!this.#pending.delete(socket) || socket.destroyed) return;
     socket.off("error", onError);
     if (peer === undefined) return this.#refuse(socket, "not_on_tailnet: no answer from tailscaled");
-    if (peer === null) return this.#refuse(socket, "not_on_tailnet");
+    if (peer === null || this.#peers.isDoubted(socket)) return this.#refuse(socket, "not_on_tailnet");
     rememberPeer(socket, peer);
     this.#peers.add(socket, peer, this.#listener);
     beginReading(socket);

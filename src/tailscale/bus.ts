@@ -2,6 +2,8 @@
 import type { BusMessage, LocalApi } from "./local-api-types.ts";
 
 const FIRST_MESSAGE_MS = 3_000;
+const AGAIN_MS = 1_000;
+const STEADY_MS = 10_000;
 
 export class Bus {
   readonly #onMessage: (message: BusMessage | null) => void;
@@ -34,6 +36,7 @@ export class Bus {
     const stop = new AbortController();
     this.#stop = stop;
     this.#sessionId = null;
+    const began = performance.now();
     const { promise: first, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, FIRST_MESSAGE_MS);
     const take = (message: BusMessage): void => {
@@ -49,9 +52,15 @@ export class Bus {
       .finally(() => {
         resolve();
         if (this.#stop !== stop) return;
-        this.#stop = null;
         this.#sessionId = null;
         this.#onMessage(null);
+        // One that ends soon, each time, must not become a hot loop.
+        const againMs = performance.now() - began < STEADY_MS ? AGAIN_MS : 0;
+        setTimeout(() => {
+          if (this.#stop !== stop) return;
+          this.#stop = null;
+          this.#onMessage(null);
+        }, againMs).unref();
       });
     await first;
     clearTimeout(timer);

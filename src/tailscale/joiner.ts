@@ -1,16 +1,15 @@
 // Carries out what join.ts decides, and remembers what was tried.
 import { within } from "../lib/within.ts";
 import type { TailscaleNodePlan } from "../plan/model.ts";
-import type { Log } from "../telemetry/log.ts";
 import type { Bus } from "./bus.ts";
 import { afterFailedExchange, afterRefusal, createJoinMemory, hideKeys, isRateLimit, nextStep, refusalInWords } from "./join.ts";
 import type { JoinMemory, JoinStep } from "./join.ts";
 import type { LocalApi, LocalPrefs, LocalStatus } from "./local-api-types.ts";
-import type { resolveAuthKey } from "./oauth-key.ts";
 import type { Facts } from "./picture.ts";
 import { isNoAnswer } from "./seal.ts";
+import type { SessionTools } from "./session-tools.ts";
 
-type Tools = { readonly log: Log; readonly resolveAuthKey: typeof resolveAuthKey };
+type Tools = Pick<SessionTools, "log" | "resolveAuthKey">;
 type Order = { readonly plan: TailscaleNodePlan; readonly resolve: (outcome: Outcome) => void };
 type Outcome = { readonly ok: boolean; readonly message: string };
 

@@ -1,32 +1,18 @@
 // One tailscaled, ours or somebody else's, from the first word with it to the last: a loop that looks at how it is and says what it should be.
 import { within } from "../lib/within.ts";
 import type { TailscalePlan } from "../plan/model.ts";
-import type { Log } from "../telemetry/log.ts";
 import { Alarm } from "./alarm.ts";
 import { Announcer } from "./announce.ts";
 import { Bus } from "./bus.ts";
-import type { Daemon, startDaemon } from "./daemon.ts";
+import type { Daemon } from "./daemon.ts";
 import { Gate } from "./gate.ts";
 import { Joiner } from "./joiner.ts";
 import type { LocalApi, LocalPrefs, LocalStatus } from "./local-api-types.ts";
-import type { resolveAuthKey } from "./oauth-key.ts";
 import { drawPicture } from "./picture.ts";
 import { Pulse } from "./pulse.ts";
 import { isNoAnswer } from "./seal.ts";
+import type { SessionTools } from "./session-tools.ts";
 import type { TailnetStatus } from "./status.ts";
-
-export type SessionTools = {
-  readonly log: Log;
-  readonly pid: number;
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly openLocalApi: (socket: string) => LocalApi;
-  readonly startDaemon: typeof startDaemon;
-  readonly resolveAuthKey: typeof resolveAuthKey;
-  /** How often tailscaled is looked at when nothing happens. */
-  readonly tickMs: number;
-  /** The status changed. */
-  readonly onStatus: () => void;
-};
 
 const JOINING_TICK_MS = 1_000;
 const LAST_WORDS_MS = 2_000;

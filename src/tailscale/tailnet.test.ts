@@ -211,6 +211,8 @@ test("ports that go away are refused before their sockets close, and come back w
   tailnet.apply(nodePlan({ ports: [4004, 4005] }));
   await waitFor(() => api.serve.TCP?.["4005"] === undefined, PATIENT);
   assert.notEqual(api.serve.TCP?.["4003"], undefined);
+  tailnet.apply(nodePlan({ ports: [4003, 4004] }));
+  await waitFor(() => api.serve.TCP?.["4003"] === undefined, PATIENT);
 });
 
 test("switching the seal on shuts the node until it is proven, switching it off takes our entries away alone", async (t) => {

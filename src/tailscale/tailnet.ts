@@ -7,7 +7,7 @@ import { startDaemon } from "./daemon.ts";
 import { openLocalApi } from "./local-api.ts";
 import { resolveAuthKey } from "./oauth-key.ts";
 import { Session } from "./session.ts";
-import type { SessionTools } from "./session.ts";
+import type { SessionTools } from "./session-tools.ts";
 import { pictureBefore } from "./picture.ts";
 import type { TailnetStatus } from "./status.ts";
 import { WhoIsDesk } from "./whois.ts";

@@ -39,6 +39,7 @@ export type Gateway = AsyncDisposable & {
  * Starts a gateway and waits until it is ready to serve. `yaml` needs neither version, state nor admin: they are added, the admin
  * as a unix socket in its directory. Use port 0 and `port(name)`.
  * @param args.files further files in the configuration's directory, by name
+ * @param args.wrapper a command that runs the rest of its arguments
  * @param args.expectErrors by default disposing asserts that no line of level error was logged
  */
 export async function startGateway(args: {
@@ -47,6 +48,7 @@ export async function startGateway(args: {
   files?: Record<string, string>;
   expectErrors?: boolean;
   nodeArgs?: string[];
+  wrapper?: string[];
 }): Promise<Gateway> {
   const dir = await mkdtemp(join(tmpdir(), "sidegate-test-"));
   const configDir = join(dir, "config");
@@ -57,7 +59,8 @@ export async function startGateway(args: {
     `${/^version:/m.test(yaml) ? "" : "version: 1\n"}${/^state:/m.test(yaml) ? "" : `state: { dir: ${dir}/state }\n`}${/^admin:/m.test(yaml) ? "" : `admin: { listen: "unix:${dir}/admin.sock" }\n`}${yaml}`;
   await writeFile(file, head(args.yaml));
 
-  const child = spawn(process.execPath, [...(args.nodeArgs ?? []), MAIN, "run", file], {
+  const [program = "", ...programArgs] = [...(args.wrapper ?? []), process.execPath, ...(args.nodeArgs ?? []), MAIN, "run", file];
+  const child = spawn(program, programArgs, {
     env: { PATH: process.env["PATH"], SIDEGATE_LOG_LEVEL: "debug", ...args.env },
     stdio: ["ignore", "pipe", "pipe"],
   });

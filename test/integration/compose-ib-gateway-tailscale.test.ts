@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { docker, healthOf, missingDocker, startCompose, type ComposeProject } from "../components/docker.ts";
@@ -24,8 +25,10 @@ let project: ComposeProject;
 before(async () => {
   missing = (await missingDocker()) ?? missingTailnet() ?? ibClientMissing();
   if (missing !== null) return;
-  // An address of the host that containers reach, whatever network they are in.
-  const host = (await docker(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"])).trim();
+  // Containers reach each of them, whatever network they are in.
+  const addresses = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+  const host = addresses.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+  assert.ok(host, "the host has no address but loopback");
   tailnet = await startTailnet({ host, tagOwners: "tag:trading=" });
   laptop = await tailnet.node("laptop");
   project = await startCompose("ib-gateway-tailscale", {
@@ -64,23 +67,17 @@ async function assertPositions(client: IbClient): Promise<void> {
   ]);
 }
 
-/** The bytes that come after a hello, until the other side closes. */
-async function bytesOf(socket: Socket): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  let got = "";
+/** What comes of saying hello there: the first bytes of an answer, `closed` without any, or `ECONNREFUSED`. */
+async function sayHello(socket: Socket): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
   socket
-    .setTimeout(TIMEOUT_MS, () => socket.destroy(new Error("Neither an answer nor an end")))
-    .on("data", (chunk: Buffer) => {
-      got += chunk.toString("latin1");
-      resolve();
-    })
-    .on("error", (error) => (got ||= `${String((error as NodeJS.ErrnoException).code)} `))
-    .on("close", () => resolve());
-  socket.write(HELLO);
+    .setTimeout(TIMEOUT_MS, () => reject(new Error("Neither an answer nor an end")))
+    .on("data", (chunk: Buffer) => resolve(chunk.toString("latin1")))
+    .on("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNRESET" ? "closed" : String(error.code)))
+    .on("close", () => resolve("closed"))
+    .write(HELLO);
   socket.resume();
-  await promise;
-  socket.destroy();
-  return got;
+  return promise.finally(() => socket.destroy());
 }
 
 /** Runs JavaScript in Sidegate's container: there is no shell. */
@@ -126,20 +123,20 @@ test("ib_async reaches both accounts by the host name, and nothing else of the c
   });
 
   // IB Gateway itself, the admin interface, and a port that nobody listens on.
-  for (const port of [4001, 4002, 2019, 4005]) assert.equal(await bytesOf(await laptop.dial("ib-gateway", port)), "", `port ${port} on the tailnet`);
+  for (const port of [4001, 4002, 2019, 4005]) assert.equal(await sayHello(await laptop.dial("ib-gateway", port)), "closed", `port ${port} on the tailnet`);
   const [network] = JSON.parse(await docker(["inspect", await project.id("network")])) as {
     NetworkSettings: { Ports: object; Networks: Record<string, { IPAddress: string }> };
   }[];
   assert.deepEqual(network?.NetworkSettings.Ports ?? {}, {});
   const address = Object.values(network?.NetworkSettings.Networks ?? {})[0]?.IPAddress;
   for (const port of [4001, 4003, 4004, 2019])
-    assert.equal(await bytesOf(connect(port, address)), "ECONNREFUSED ", `port ${port} in Docker's network`);
+    assert.equal(await sayHello(connect(port, address)), "ECONNREFUSED", `port ${port} in Docker's network`);
   // They do listen, in the network that they share; and a process there is nobody of the tailnet.
   const local = `const socket = require("net").connect(+process.argv[1], "127.0.0.1", () => socket.write(${JSON.stringify(HELLO.toString("latin1"))}));
-    socket.on("data", () => { console.log("answers"); socket.destroy() }).on("end", () => console.log("closes"))`;
+    socket.on("data", () => { console.log("answers"); socket.destroy() }).on("error", () => {}).on("close", () => console.log("closed"))`;
   const ask = (port: number): Promise<string> => project.compose("exec", "-T", "sidegate", "node", "--eval", local, String(port));
-  assert.equal(await ask(4001), "answers\n");
-  assert.equal(await ask(4003), "closes\n");
+  assert.equal(await ask(4001), "answers\nclosed\n");
+  assert.equal(await ask(4003), "closed\n");
 });
 
 test("commands answer in the read-only container, and the auth key stands nowhere", async (t) => {
@@ -152,10 +149,10 @@ test("commands answer in the read-only container, and the auth key stands nowher
   assert.match(await sidegate("status"), /ib-gateway\.tail\.test/);
   assert.equal((await healthOf(await project.id("sidegate"))).Status, "healthy");
   const seen = `const { readdirSync, readFileSync } = require("fs");
-    for (const pid of readdirSync("/proc").filter((name) => /^\\d+$/.test(name))) {
-      const [command, status] = ["cmdline", "status"].map((file) => readFileSync("/proc/" + pid + "/" + file, "utf8"));
-      if (command.includes("tailscaled")) console.log(/^Uid:.*/m.exec(status)[0], readFileSync("/proc/" + pid + "/environ", "utf8").includes("tskey-"));
+    for (const pid of readdirSync("/proc").filter((name) => /^\\d+$/.test(name) && +name !== process.pid)) {
+      const [command, status, environ] = ["cmdline", "status", "environ"].map((file) => readFileSync("/proc/" + pid + "/" + file, "utf8"));
       if (command.includes("tskey-")) console.log("the key is in", command);
+      if (command.startsWith("/usr/local/bin/tailscaled\\0")) console.log(/^Uid:.*/m.exec(status)[0], environ.includes("tskey-"));
     }`;
   assert.match(await evaluate(seen), /^Uid:(?:\t65532){4} false\n$/);
   assert.doesNotMatch(await project.logs("sidegate"), /tskey-auth-secret/);
@@ -172,7 +169,7 @@ test("a session outlives an edit, a stop drains it and ends in time, and each st
   await project.save(yaml.replace("tailnet:4004", "tailnet:4006"));
   await waitFor(async () => (await sidegate("tailnet")).includes("open: 4003 4006"), { timeoutMs: TIMEOUT_MS, what: () => "the edit to serve" });
   await assertTrades(4006, "DU1234567");
-  assert.equal(await bytesOf(await laptop.dial("ib-gateway", 4004)), "");
+  assert.equal(await sayHello(await laptop.dial("ib-gateway", 4004)), "closed");
   await assertPositions(session);
   await project.save(yaml);
 
@@ -197,3 +194,18 @@ test("a session outlives an edit, a stop drains it and ends in time, and each st
   assert.doesNotMatch(await project.logs("sidegate"), /"event":"tailnet_login"/);
   assert.deepEqual(await gatewayNodes(), before);
 });
+
+test("HEALTHCHECK names a state volume that is read-only, and the URL to log in at", async (t) => {
+  if (skipWithout(t, missing)) return;
+  const healthcheck = { interval: "1s", start_period: "1s" };
+  await restartWith({ healthcheck, volumes: ["state:/var/lib/sidegate:ro"] });
+  await waitForHealth(/^unready: .*'\/var\/lib\/sidegate\/tailscale'.*read-only file system.*mount a writable volume/);
+
+  await tailnet.require({ auth: true });
+  await restartWith({ healthcheck, environment: { ...tailnet.env, TS_AUTHKEY: "" } }, "--volumes");
+  const said = await waitForHealth(/^unready: .*http:\S+\/auth\//);
+  await waitFor(async () => (await healthOf(await project.id("sidegate"))).Status === "unhealthy", { timeoutMs: TIMEOUT_MS });
+  await tailnet.approve(/http:\S+\/auth\/\w+/.exec(said)?.[0] ?? "");
+  await waitForHealth(/^ready\n/);
+});
+

@@ -158,6 +158,7 @@ test("a key that expires ends the service with the reason, and a login with the 
   const expired = await gateway.until(({ state }) => state === "expired");
   assert.match(expired.reason, /The key of the node has expired/);
   assert.equal(expired.serving, false);
+  await waitFor(() => gateway.lines.join("").includes("Logging in anew with the auth key"), { timeoutMs: PATIENT_MS });
   await net.expireAll(false);
   await net.expire("gw", null);
   await gateway.until(({ serving }) => serving);
