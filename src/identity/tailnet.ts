@@ -16,10 +16,13 @@ export function matchesTailnet(peer: TailnetPeer, { users, tags, nodes }: Tailne
   return nodes !== null && (nodes.has(peer.shortName) || nodes.has(peer.name));
 }
 
-/** Whether a listener admits who is at the other end; null: nobody whom the tailnet knows. A port of the tailnet admits nobody else. */
+/**
+ * Whether a listener admits who is at the other end; null: nobody whom the tailnet knows. A port of the tailnet admits nobody else, and other listeners
+ * nobody of the tailnet: a connection outlives the reload that takes its listener from one to the other.
+ */
 export function admitsPeer({ listen, allowTailnet }: Pick<ListenerPlan, "listen" | "allowTailnet">, peer: TailnetPeer | null): boolean {
   if (peer === null) return listen.kind !== "tailnet" && allowTailnet === null;
-  return allowTailnet === null || matchesTailnet(peer, allowTailnet);
+  return listen.kind === "tailnet" && (allowTailnet === null || matchesTailnet(peer, allowTailnet));
 }
 
 /** The user of the node, or the tags of a tagged one with commas between; the whole name of the node where neither is anybody of our tailnet. */

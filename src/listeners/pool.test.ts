@@ -84,6 +84,27 @@ async function freeEverywhere(): Promise<number> {
   return port;
 }
 
+test("what comes to the port of a listener that left the tailnet is closed until that is sealed, which is before anybody serves", async () => {
+  const port = await freeEverywhere();
+  const pool = new SocketPool();
+  (await pool.prepare([{ name: "live", address: { kind: "tailnet", port } }], ["127.0.0.1"])).commit();
+  pool.get(`tailnet:${port}`)?.serve((accepted) => accepted.destroy());
+  const prepared = await pool.prepare([{ name: "live", address: { kind: "tcp", host: "127.0.0.1", port } }]);
+  const early = connect(port, "127.0.0.1").on("error", () => {});
+  await once(early, "connect");
+  await once(early.resume(), "close");
+  let served = 0;
+  prepared.sockets.get(`127.0.0.1:${port}`)?.serve((accepted) => {
+    served += 1;
+    accepted.destroy();
+  });
+  prepared.commit();
+  assert.equal(served, 0);
+  await once(connect(port, "127.0.0.1").resume(), "close");
+  assert.equal(served, 1);
+  pool.close();
+});
+
 /** Whether somebody accepts there. */
 async function answers(host: string, port: number): Promise<boolean> {
   const socket = connect(port, host);

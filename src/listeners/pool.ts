@@ -35,9 +35,16 @@ export class BoundSocket {
   #binding: Promise<unknown> = Promise.resolve();
   #onConnection: ((socket: Socket) => void) | null = null;
   #waiting: Socket[] = [];
+  /** Whether it takes the place of a port of the tailnet: until that is sealed, tailscaled brings connections here that would pass for local ones. */
+  #afterTailnet = false;
 
   constructor(address: ListenAddress) {
     this.address = address;
+  }
+
+  /** To be told before it listens: what comes before `serve` is closed. */
+  replaces(other: BoundSocket): void {
+    if (other.address.kind === "tailnet") this.#afterTailnet = true;
   }
 
   /** Sends present and future connections to `onConnection`. */
@@ -118,6 +125,7 @@ export class BoundSocket {
     // Nothing is read from the tailnet before it is known whose it is (listeners/tailnet.ts).
     const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: this.address.kind === "tailnet" }, (socket) => {
       if (this.#onConnection !== null) return this.#onConnection(socket);
+      if (this.#afterTailnet) return void socket.destroy();
       socket.on("error", () => socket.destroy());
       this.#waiting.push(socket);
     });
@@ -178,6 +186,7 @@ export class SocketPool {
         for (const [otherKey, other] of this.#sockets) {
           if (keys.has(otherKey) || paused.includes(other) || !collide(other.address, address)) continue;
           other.close();
+          socket.replaces(other);
           paused.push(other);
         }
         await socket.open(tailnetHosts);

@@ -306,6 +306,28 @@ test("connections that are older than the reload which brought a listener to the
   agent.destroy();
 });
 
+test("a listener that leaves the tailnet takes nobody of it along, neither who is served nor who is still asked about", async () => {
+  await using echo = await startTcpEcho();
+  await using origin = await startOrigin();
+  const http = { target: `http://127.0.0.1:${origin.port}`, routes: [{ auth: null }] };
+  await using story = await openTailnetListeners({ tcp: { target: echo.port, plan: { allowTailnet: match({ users: ["alice@example.com"] }) } }, http });
+  const alice = await dial(story.tcpPort);
+  await waitFor(() => alice.text() === "hello");
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  assert.equal((await fetchFrom(story.httpPort, "/", { agent })).status, 200);
+  story.tailnet.caller = EVE;
+  const release = story.tailnet.hold();
+  const eve = await dial(story.tcpPort);
+  await waitFor(() => story.tailnet.asked.length === 3);
+  const listen = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
+  await story.reload({ tcp: { target: echo.port, plan: { listen } }, http: { ...http, plan: { listen } } });
+  release();
+  assert.equal(await fate(eve), "refused");
+  await waitFor(() => alice.ended());
+  assert.equal((await fetchFrom(story.httpPort, "/", { agent })).status, 403);
+  agent.destroy();
+});
+
 test("a tailnet that is not there yet is waited for, and served as soon as it is, wherever it goes", async () => {
   await using echo = await startTcpEcho();
   const tailnet = new FakeTailnet();

@@ -119,6 +119,8 @@ export type LocalApi = {
   /** Tells the control server, and forgets the profile: all preferences have their defaults afterwards. */
   logout(): Promise<void>;
   serveConfig(): Promise<{ readonly config: ServeConfig; readonly etag: string }>;
+  /** Whether the serve config is still the one with this ETag: its 3 MB are not parsed. */
+  isServeConfig(etag: string): Promise<boolean>;
   /** @throws {LocalApiError} with `status` 412 when somebody changed it since */
   setServeConfig(config: ServeConfig, etag: string): Promise<void>;
   /** PEM of the chain and of the key; may take a minute. @throws {LocalApiError} with `retryAfterMs` when the CA has had enough */

@@ -256,6 +256,7 @@ test("an answer that is too long is not taken in; a serve config of all ports is
   assert.equal((await failure(api.status())).message, "tailscaled's answer to GET status cannot be used: it is too long");
   await waitFor(() => endless?.destroyed, { timeoutMs: PATIENT_MS, what: () => "the end of that connection" });
   assert.equal(Object.keys((await api.serveConfig()).config.TCP ?? {}).length, 65_535);
+  assert.deepEqual([await api.isServeConfig("e"), await api.isServeConfig("f")], [true, false]);
 });
 
 test("an answer that makes no sense is an error that says what is wrong", async (t) => {

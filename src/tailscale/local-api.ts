@@ -88,6 +88,11 @@ export function openLocalApi(socket: string, { timeoutMs = TIMEOUT_MS }: { reado
       return { config: understood(wanted, parseServeConfig, text), etag };
     },
 
+    async isServeConfig(etag) {
+      const { etag: present } = await call({ method: "GET", path: "serve-config", maxBytes: MAX_SERVE_CONFIG_BYTES }, SLOW_FACTOR);
+      return present !== "" && present === etag;
+    },
+
     async setServeConfig(config, etag) {
       await call({ method: "POST", path: "serve-config", body: config, headers: { "if-match": etag } }, SLOW_FACTOR);
     },

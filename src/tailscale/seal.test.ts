@@ -14,7 +14,10 @@ test("a seal is read back before it counts, and set once more when another progr
   api.on = (call) => {
     if (call === "seal" && (changes += 1) <= 2) api.changeServe({ TCP: { "443": { HTTPS: true }, [String(changes)]: { HTTP: true } } });
   };
-  assert.deepEqual(await applySeal(api, order), { kind: "lasting", open: [4003], refused: 65_532, foreign: [2, 443] });
+  const { etag } = await api.serveConfig();
+  const state = await applySeal(api, order);
+  assert.notEqual(state.etag, etag);
+  assert.deepEqual(state, { etag: state.etag, kind: "lasting", open: [4003], refused: 65_532, foreign: [2, 443] });
   assert.equal(api.told.length, 3);
   assert.deepEqual(sealedConfig(api.serve, open, null).changed, false);
 });
@@ -58,6 +61,11 @@ test("a proof is kept for a while, and looked at again when there is a reason", 
   await keeper.keep(api, order);
   await keeper.keep(api, order);
   assert.equal(reads, 2);
+  // What did not change is not read whole.
+  keeper.suspect();
+  await keeper.keep(api, order);
+  assert.equal(reads, 2);
+  assert.notEqual(keeper.state, null);
   api.changeServe({});
   keeper.suspect();
   await keeper.keep(api, order);

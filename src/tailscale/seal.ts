@@ -9,7 +9,14 @@ export type SealOrder =
   | { readonly kind: "none" };
 
 /** What was found to be in force. */
-export type SealState = { readonly kind: SealOrder["kind"]; readonly open: readonly number[]; readonly refused: number; readonly foreign: readonly number[] };
+export type SealState = {
+  /** Of the config in which it was found. */
+  readonly etag: string;
+  readonly kind: SealOrder["kind"];
+  readonly open: readonly number[];
+  readonly refused: number;
+  readonly foreign: readonly number[];
+};
 
 export class SealError extends GatewayError {
   constructor(message: string) {
@@ -28,7 +35,7 @@ export async function applySeal(api: LocalApi, order: SealOrder): Promise<SealSt
   for (let tries = 0; tries < MAX_TRIES; tries += 1) {
     const { config, etag } = await api.serveConfig();
     const seal = ordered(config, order);
-    if (!seal.changed) return { kind: order.kind, open: order.kind === "none" ? [] : [...order.open], refused: seal.refused, foreign: seal.foreign };
+    if (!seal.changed) return { etag, kind: order.kind, open: order.kind === "none" ? [] : [...order.open], refused: seal.refused, foreign: seal.foreign };
     try {
       await api.setServeConfig(seal.config, etag);
     } catch (error) {
@@ -100,7 +107,9 @@ export class SealKeeper {
     if (isFresh || (this.#proven === null && now < this.#retryAtMs)) return;
     this.#isSuspect = false;
     try {
-      this.#proven = { ...(await applySeal(api, order)), key, atMs: performance.now() };
+      const isSame = this.#proven?.key === key && (await api.isServeConfig(this.#proven.etag));
+      const state = isSame && this.#proven !== null ? this.#proven : await applySeal(api, order);
+      this.#proven = { ...state, key, atMs: performance.now() };
       this.error = "";
       this.#failures = 0;
     } catch (error) {

@@ -1,18 +1,20 @@
 // `npm run bench`: what Sidegate costs beside other proxies, on loopback, all in one run. Nothing here is asserted.
 //   --quick         under a minute, rougher
 //   --json FILE     every number, also those of single rounds
-//   --only PARTS    of handshakes,http1,http2,sse,start,tcp; with commas between
+//   --only PARTS    of handshakes,http1,http2,sse,start,tailnet,tcp; with commas between
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { measureHandshakes } from "./handshake-load.ts";
 import { measureFirstEvent, measureHttp1, measureHttp2, measureIdleStreams, openSseOrigin, type HttpMeasure } from "./http-load.ts";
+import { missingTailnet } from "../components/tailnet.ts";
 import { missingPeer, openSetting, startJsonOrigin, startPeer, startRelay, type PeerName, type Proxy, type Setting } from "./peers.ts";
 import { median, number, table } from "./report.ts";
+import { openTailnetBench } from "./tailnet-bench.ts";
 import { measureBulk, measureConnects, measureEcho, openTcpPeer, type TcpMeasure } from "./tcp-load.ts";
 
-const PARTS = ["handshakes", "http1", "http2", "sse", "start", "tcp"];
+const PARTS = ["handshakes", "http1", "http2", "sse", "start", "tailnet", "tcp"];
 const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false }, json: { type: "string" }, only: { type: "string" } } });
 const parts = new Set(options.only?.split(",") ?? PARTS);
 const quick = options.quick;
@@ -56,11 +58,11 @@ async function kept(starting: Promise<Proxy>): Promise<Proxy> {
 }
 
 /** Measures all in turn (A B C, A B C, ...), so that what else the machine does falls on all alike. */
-async function alternate<Measure>(
+async function alternate<Measure, Way extends { readonly name: string }>(
   what: string,
   rounds: number,
-  proxies: readonly Proxy[],
-  measure: (proxy: Proxy, round: number) => Promise<Measure>,
+  proxies: readonly Way[],
+  measure: (proxy: Way, round: number) => Promise<Measure>,
 ): Promise<Map<string, Measure[]>> {
   const measured = new Map<string, Measure[]>();
   for (let round = 0; round < rounds; round += 1) {
@@ -202,7 +204,7 @@ async function benchTcp(setting: Setting): Promise<void> {
   for (const [kind, levels, put, format] of kinds) {
     for (const level of levels) {
       const what = `tcp ${kind}, ${level} connection${level === 1 ? "" : "s"}`;
-      const measured = await alternate<TcpMeasure>(what, rounds, proxies, (proxy) => put(proxy.port, level, ms, [proxy.pid]));
+      const measured = await alternate<TcpMeasure, Proxy>(what, rounds, proxies, (proxy) => put(proxy.port, level, ms, [proxy.pid]));
       const at = (name: string, pick: (measure: TcpMeasure) => number): number => medianOf(measured.get(name), pick);
       const speed = (measure: TcpMeasure): number => measure.perSecond;
       const cpu = (measure: TcpMeasure): number => measure.cpuMicros;
@@ -214,14 +216,42 @@ async function benchTcp(setting: Setting): Promise<void> {
   say(table("TCP relay", ["measure", "sidegate", "socat", "haproxy", "speed x socat", "CPU x socat"], rows));
 }
 
-async function main(): Promise<void> {
-  const unknown = [...parts].find((part) => !PARTS.includes(part));
-  if (unknown !== undefined) throw new Error(`Unknown part '${unknown}': ${PARTS.join(", ")}`);
-  const started = performance.now();
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-bench-"));
-  undo.push(() => rmSync(dir, { recursive: true, force: true }));
-  results["machine"] = `${cpus().length} x ${cpus()[0]?.model.trim()}`;
-  say(`${String(results["machine"])}, Node.js ${process.version}`);
+/** From a node of a tailnet to the gateway's: to a listener, and past it, straight to the service. */
+async function benchTailnet(): Promise<void> {
+  const missing = missingTailnet();
+  if (missing !== null) return say(`Left out: tailnet, ${missing}: bash test/components/setup.sh`);
+  progress("starting a tailnet");
+  const tailnet = await openTailnetBench();
+  undo.push(() => tailnet.close());
+  const { ways, pid } = tailnet;
+  const ms = quick ? 500 : 2_000;
+  const kinds = [
+    ["round trips/s, 16 connections", 16, measureEcho, 1],
+    ["bulk MB/s, 1 stream", 1, measureBulk, 1e6],
+    ["new connections/s, 4 at once", 4, measureConnects, 1],
+  ] as const;
+  const rows: string[][] = [];
+  for (const [kind, level, put, unit] of kinds) {
+    for (const way of ways) await put(way.port, level, ms, [pid]);
+    const measured = await alternate<TcpMeasure, (typeof ways)[number]>(`tailnet ${kind}`, quick ? 1 : 5, ways, (way) => put(way.port, level, ms, [pid]));
+    const [behind = Number.NaN, direct = Number.NaN] = ways.map(({ name }) => medianOf(measured.get(name), ({ perSecond }) => perSecond / unit));
+    const [behindCpu = Number.NaN, directCpu = Number.NaN] = ways.map(({ name }) => medianOf(measured.get(name), ({ cpuMicros }) => cpuMicros));
+    rows.push(
+      [kind, behind, direct, behind / direct, behindCpu, directCpu, behindCpu / directCpu].map((cell) => (typeof cell === "string" ? cell : number(cell))),
+    );
+  }
+  await tailnet.close();
+  say(
+    table(
+      "Through a tailnet; CPU is that of the gateway with its tailscaled, in µs for each (bulk: each MiB)",
+      ["measure", "sidegate", "direct", "x direct", "CPU sidegate", "CPU direct", "x direct"],
+      rows,
+    ),
+  );
+}
+
+/** All that compares proxies. */
+async function benchProxies(dir: string): Promise<void> {
   if (present(["nginx"]).length === 0) return say("nginx is needed as the origin");
   const sse = await openSseOrigin();
   undo.push(() => sse.close());
@@ -230,6 +260,18 @@ async function main(): Promise<void> {
   if (parts.has("start")) await benchStart(setting);
   if (["handshakes", "http1", "http2", "sse"].some((part) => parts.has(part))) await benchHttp(setting);
   if (parts.has("tcp")) await benchTcp(setting);
+}
+
+async function main(): Promise<void> {
+  const unknown = [...parts].find((part) => !PARTS.includes(part));
+  if (unknown !== undefined) throw new Error(`Unknown part '${unknown}': ${PARTS.join(", ")}`);
+  const started = performance.now();
+  const dir = mkdtempSync(join(tmpdir(), "sidegate-bench-"));
+  undo.push(() => rmSync(dir, { recursive: true, force: true }));
+  results["machine"] = `${cpus().length} x ${cpus()[0]?.model.trim()}`;
+  say(`${String(results["machine"])}, Node.js ${process.version}`);
+  if ([...parts].some((part) => part !== "tailnet")) await benchProxies(dir);
+  if (parts.has("tailnet")) await benchTailnet();
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);
   say(`Took ${number((performance.now() - started) / 1_000)} s`);
 }

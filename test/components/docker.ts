@@ -246,7 +246,9 @@ export async function startCompose(
   try {
     // The same health checks, asked more often.
     const healthcheck = { interval: "1s" };
-    const override = { services: { sidegate: { healthcheck, environment: args.environment ?? {} }, ...(folder === "mcp" ? {} : { "ib-gateway": { healthcheck } }) } };
+    const override = {
+      services: { sidegate: { healthcheck, environment: args.environment ?? {} }, ...(folder === "mcp" ? {} : { "ib-gateway": { healthcheck } }) },
+    };
     await writeFile(join(dir, "compose.override.yaml"), JSON.stringify(override));
     if (args.yaml !== undefined) await save(args.yaml);
     await compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", String(START_TIMEOUT_MS / 1000));

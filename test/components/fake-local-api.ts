@@ -138,6 +138,11 @@ export class FakeLocalApi implements LocalApi {
     return { config: structuredClone(this.serve), etag: String(this.#etag) };
   }
 
+  async isServeConfig(etag: string): Promise<boolean> {
+    await this.on("isServeConfig");
+    return etag === String(this.#etag);
+  }
+
   async setServeConfig(config: ServeConfig, etag: string): Promise<void> {
     await this.#change("seal");
     if (etag !== String(this.#etag)) throw new LocalApiError("refused", "etag mismatch", { status: 412 });

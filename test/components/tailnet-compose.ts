@@ -1,7 +1,9 @@
 // compose/ib-gateway-tailscale in a tailnet of its own, and a laptop that uses it.
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
+import { join } from "node:path";
 import { healthOf, missingDocker, startCompose, type ComposeProject } from "./docker.ts";
 import { ibClientMissing, startIbClient, type IbClient } from "./ib-client.ts";
 import { missingTailnet, startTailnet, type TailnetNode, type TestTailnet } from "./tailnet.ts";
@@ -20,10 +22,12 @@ export type TailnetCompose = AsyncDisposable & {
   trade(port: number, clientId: number): Promise<IbClient & AsyncDisposable>;
   /** Asserts that the account trades there. */
   assertTrades(port: number, account: string): Promise<void>;
-  /** What comes of saying hello to IB Gateway there, over the tailnet; see `sayHello`. */
-  hail(port: number): Promise<string>;
-  /** The same from inside the network that the containers share: with `connected`, should it be that. */
+  /** What comes of saying hello to IB Gateway there, over the tailnet; see `sayHello`. `name` defaults to the gateway's as shipped. */
+  hail(port: number, name?: string): Promise<string>;
+  /** From inside the network that the containers share: `closed` on a line of its own, after `answered` if there was an answer. */
   hailInside(host: string, port: number): Promise<string>;
+  /** Takes the containers down (`flags` for that: `--volumes`) and starts them with these settings of Sidegate's; does not wait. */
+  restartWith(settings: Readonly<Record<string, unknown>>, ...flags: string[]): Promise<void>;
   /** What of the tailnet is the gateway's: id, name and tags. */
   gatewayNodes(): Promise<string[]>;
   /** Waits until the newest check of HEALTHCHECK says this, and gives it. */
@@ -35,7 +39,7 @@ export async function missingTailnetCompose(): Promise<string | null> {
   return (await missingDocker()) ?? missingTailnet() ?? ibClientMissing();
 }
 
-/** Starts them; `change` is what differs from the compose file as it is shipped. Resolves when the containers are healthy, or unless `wait`, started. */
+/** Starts them as they are shipped, with a key, and waits until they are healthy. */
 export async function startTailnetCompose(): Promise<TailnetCompose> {
   // Containers reach each of them, whatever network they are in.
   const addresses = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
@@ -67,11 +71,17 @@ export async function startTailnetCompose(): Promise<TailnetCompose> {
       assert.deepEqual(client.greeting, { connected: true, accounts: [account], server: 178 });
       await assertPositions(client);
     },
-    hail: async (port) => sayHello(await laptop.dial("ib-gateway", port)),
+    hail: async (port, name = "ib-gateway") => sayHello(await laptop.dial(name, port)),
     hailInside: (address, port) => {
       const script = `const socket = require("net").connect(${port}, "${address}", () => socket.write(${JSON.stringify(HELLO.toString("latin1"))}));
         socket.on("data", () => { console.log("answered"); socket.destroy() }).on("error", () => {}).on("close", () => console.log("closed"))`;
       return project.compose("exec", "-T", "sidegate", "node", "--eval", script);
+    },
+    restartWith: async (settings, ...flags) => {
+      await project.compose("down", "--timeout", "10", ...flags);
+      const services = { sidegate: { environment: tailnet.env, healthcheck: { interval: "1s", start_period: "1s" }, ...settings } };
+      await writeFile(join(project.dir, "compose.override.yaml"), JSON.stringify({ services }));
+      await project.compose("up", "--detach", "--no-build");
     },
     gatewayNodes: async () => (await tailnet.nodes()).filter(({ ID }) => ID !== laptop.id).map(({ ID, Name, Tags }) => `${ID} ${Name} ${Tags.join()}`),
     waitForHealth: async (pattern) => {
