@@ -1,10 +1,14 @@
 // The tailnet of the gateway: what runs tailscaled is loaded when a plan first wants it, and a gateway without one starts without it.
 import { GatewayError } from "./lib/errors.ts";
+import { untilAborted } from "./lib/until-aborted.ts";
 import type { TailnetAccess, TailnetPeer } from "./lib/tailnet-peer.ts";
-import type { TailscalePlan } from "./plan/model.ts";
+import type { Plan, TailscalePlan } from "./plan/model.ts";
 import type { Tailnet } from "./tailscale/tailnet.ts";
 import type { TailnetStatus } from "./tailscale/status.ts";
 import type { Log } from "./telemetry/log.ts";
+
+const AHEAD_MS = 3_000;
+const TAKEN_MS = 30_000;
 
 type Options = {
   readonly log: Log;
@@ -20,6 +24,8 @@ type Options = {
 export class GatewayTailnet implements TailnetAccess {
   readonly #options: Options;
   #tailnet: Tailnet | null = null;
+  /** Of the plan that serves. */
+  #ports: readonly number[] = [];
   /** What `hosts` will be with the plan that is being prepared, when nothing is on the tailnet yet; null = the tailnet knows. */
   #hosts: readonly string[] | null = [];
 
@@ -50,14 +56,28 @@ export class GatewayTailnet implements TailnetAccess {
     this.#tailnet = new Tailnet(this.#options);
   }
 
-  /** Before a plan is committed: refuses the ports that it does not open any more, so that nothing else answers on them in between. */
-  async sealAhead(plan: TailscalePlan | null): Promise<void> {
-    await this.#tailnet?.sealAhead(new Set(plan?.ports));
+  /**
+   * Before a plan is committed: refuses the ports that it does not open any more, so that nothing else answers on them in between.
+   * @throws {GatewayError} when such a port becomes a port of this machine and is not proven to be refused: its clients would pass for local ones.
+   * `apply` must follow in any case, unless the signal was aborted: then it resolves at once.
+   */
+  async sealAhead({ tailscale, listeners, admin }: Plan, signal: AbortSignal): Promise<void> {
+    const wanted = new Set(tailscale?.ports);
+    const local = [admin, ...[...listeners.values()].map(({ listen }) => listen)].flatMap((address) => (address.kind === "tcp" ? [address.port] : []));
+    const taken = this.#ports.find((port) => !wanted.has(port) && local.includes(port));
+    const sealing = this.#tailnet?.sealAhead(wanted, taken === undefined ? AHEAD_MS : TAKEN_MS) ?? Promise.resolve(true);
+    const isSealed = await untilAborted(sealing, signal).catch(() => false);
+    if (!isSealed && taken !== undefined && !signal.aborted)
+      throw new GatewayError(
+        "ERR_TAILNET_SEAL",
+        `Port ${taken} is still open to the tailnet, and cannot become one of this machine: try again, or take another port`,
+      );
   }
 
   /** Joins, changes what differs, or leaves, in the background. */
   apply(plan: TailscalePlan | null): void {
     this.#hosts = null;
+    this.#ports = plan?.ports ?? [];
     this.#tailnet?.apply(plan);
   }
 

@@ -97,6 +97,7 @@ export class Gateway {
   #refusal: { readonly at: Date; readonly result: Extract<ReloadResult, { outcome: "refused" }> } | null = null;
   #loadedAt = new Date();
   #stopping: Promise<void> | null = null;
+  readonly #stop = new AbortController();
 
   constructor(options: GatewayOptions, log: Log) {
     this.#options = options;
@@ -180,12 +181,17 @@ export class Gateway {
       const prepared = await this.#prepare(loaded);
       const previousAdmin = this.#admin;
       try {
+        await this.#tailnet.sealAhead(prepared.plan, this.#stop.signal);
+        if (this.#stop.signal.aborted) {
+          await prepared.abort();
+          return { outcome: "unchanged" };
+        }
         if (formatAddress(prepared.plan.admin) !== formatAddress(current.plan.admin)) this.#admin = await this.#startAdmin(prepared.plan);
       } catch (error) {
         await prepared.abort();
+        this.#tailnet.apply(current.plan.tailscale);
         throw error;
       }
-      await this.#tailnet.sealAhead(prepared.plan.tailscale);
       this.#commit(prepared);
       if (previousAdmin !== this.#admin) void previousAdmin?.close();
       this.#metrics.reload(true);
@@ -344,8 +350,11 @@ export class Gateway {
     const startedAt = performance.now();
     if (this.#current !== null) this.#log.info({ event: "stopping", drain_timeout: formatDuration(drainTimeoutMs) }, "Stopping");
     this.#watch?.close();
+    this.#stop.abort();
     await this.#running?.catch(() => {});
-    await Promise.all([this.#listeners.close(drainTimeoutMs), this.#certificates.close()]);
+    // Whoever stops us waits for all of it, and not longer: Docker kills after 10 s.
+    const leftMs = Math.max(0, drainTimeoutMs - (performance.now() - startedAt));
+    await Promise.all([this.#listeners.close(leftMs), this.#certificates.close()]);
     await this.#tailnet.close();
     this.#upstreams.destroy();
     await this.#admin?.close();

@@ -26,8 +26,8 @@ export function formatPath(path: Path): string {
   return text;
 }
 
-// Keys of Tailscale tell what they are. Those of headscale do not, but a flag does; a variable tells nothing.
-const TAILSCALE_KEY = /(tskey-(?:auth-|client-)?)([\w-]+)/g;
+// Keys of Tailscale and newer ones of headscale tell what they are. Of other ones a flag does; a variable tells nothing.
+const TAILSCALE_KEY = /([th]skey-(?:auth-|client-|api-)?)([\w-]+)/g;
 const KEY_FLAG = /(-(?:auth-?key|client-secret)["']?[=,\s]["'\s-]*)(?!\$\{)([^\s"',\]}]+)/g;
 
 /** The text without passwords of URLs and without keys of the tailnet, wherever they stand; stars of the same length, so that columns stay right. */

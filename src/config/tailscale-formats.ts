@@ -11,7 +11,7 @@ const MAX_SOCKET_BYTES = 107;
 const MISPLACED_KEY = "is an auth key; write it in 'auth_key', or better into a file that 'auth_key_file' names";
 
 function isKey(text: string): boolean {
-  return /tskey-/i.test(text);
+  return /[th]skey-/i.test(text);
 }
 
 function hostname(text: string): string | null {

@@ -17,7 +17,6 @@ import type { TailnetStatus } from "./status.ts";
 const JOINING_TICK_MS = 1_000;
 const LAST_WORDS_MS = 2_000;
 const LOGOUT_MS = 5_000;
-const AHEAD_MS = 3_000;
 
 export class Session {
   readonly api: LocalApi;
@@ -102,18 +101,19 @@ export class Session {
     this.#alarm.ringUrgently();
   }
 
-  /** Resolves when every port but these is refused, or after a while. */
-  async sealAhead(ports: ReadonlySet<number>): Promise<void> {
+  /** Resolves when every port but these is refused, or after the time; with whether that is so. */
+  async sealAhead(ports: ReadonlySet<number>, timeoutMs: number): Promise<boolean> {
     const plan = this.#plan;
-    if (!plan.seal || this.#gate.facts(plan).seal === null || plan.ports.every((port) => ports.has(port))) return;
+    if (!plan.seal || this.#gate.facts(plan).seal === null || plan.ports.every((port) => ports.has(port))) return true;
     this.#gate.narrow(ports);
-    const deadline = performance.now() + AHEAD_MS;
+    const deadline = performance.now() + timeoutMs;
     while (!this.#gate.isAsOrdered(plan) && performance.now() < deadline && !this.#stopping.signal.aborted) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#lookedAt.push(resolve);
       this.#alarm.ringUrgently();
       await within(promise, Math.max(1, deadline - performance.now()));
     }
+    return this.#gate.isAsOrdered(plan);
   }
 
   async logout(): Promise<{ readonly ok: boolean; readonly message: string }> {

@@ -159,7 +159,7 @@ test("a call that is never answered holds up neither apply nor status nor close"
   tailnet.apply(nodePlan());
   await waitFor(() => tailnet.status()?.state === "starting", PATIENT);
   tailnet.apply(nodePlan({ ports: [4004] }));
-  await tailnet.sealAhead(new Set());
+  await tailnet.sealAhead(new Set(), 3_000);
   const closing = performance.now();
   await tailnet.close();
   assert.ok(performance.now() - closing < 30_000);
@@ -206,13 +206,18 @@ test("more than 256 questions at once are refused", async (t) => {
 test("ports that go away are refused before their sockets close, and come back with the next plan", async (t) => {
   const { api, tailnet, serving } = play(t, nodePlan({ ports: [4003, 4004] }));
   await serving();
-  await tailnet.sealAhead(new Set([4004, 4005]));
+  assert.equal(await tailnet.sealAhead(new Set([4004, 4005]), 30_000), true);
   assert.deepEqual([api.serve.TCP?.["4003"] !== undefined, api.serve.TCP?.["4004"], api.serve.TCP?.["4005"] !== undefined], [true, undefined, true]);
   tailnet.apply(nodePlan({ ports: [4004, 4005] }));
   await waitFor(() => api.serve.TCP?.["4005"] === undefined, PATIENT);
   assert.notEqual(api.serve.TCP?.["4003"], undefined);
   tailnet.apply(nodePlan({ ports: [4003, 4004] }));
   await waitFor(() => api.serve.TCP?.["4003"] === undefined, PATIENT);
+  // What could not be proven is told.
+  const { promise, resolve } = Promise.withResolvers<void>();
+  api.on = (call) => (call === "seal" ? promise : undefined);
+  assert.equal(await tailnet.sealAhead(new Set([4004]), 200), false);
+  resolve();
 });
 
 test("switching the seal on shuts the node until it is proven, switching it off takes our entries away alone", async (t) => {

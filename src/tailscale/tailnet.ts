@@ -83,9 +83,12 @@ export class Tailnet implements TailnetAccess {
     this.#updateHosts();
   }
 
-  /** Before sockets close: refuses the ports that are not in the set. Resolves when that is done, and after 3 s in any case; `apply` must follow. */
-  async sealAhead(ports: ReadonlySet<number>): Promise<void> {
-    await this.#session?.sealAhead(ports);
+  /**
+   * Before sockets close: refuses the ports that are not in the set; `apply` must follow.
+   * @returns whether they are, or nobody can get in at all; false when that could not be proven in time
+   */
+  async sealAhead(ports: ReadonlySet<number>, timeoutMs: number): Promise<boolean> {
+    return (await this.#session?.sealAhead(ports, timeoutMs)) ?? true;
   }
 
   whois(address: string, port: number): Promise<TailnetPeer | null> {

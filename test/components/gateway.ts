@@ -59,7 +59,7 @@ export async function startGateway(args: {
     `${/^version:/m.test(yaml) ? "" : "version: 1\n"}${/^state:/m.test(yaml) ? "" : `state: { dir: ${dir}/state }\n`}${/^admin:/m.test(yaml) ? "" : `admin: { listen: "unix:${dir}/admin.sock" }\n`}${yaml}`;
   await writeFile(file, head(args.yaml));
 
-  const [program = "", ...programArgs] = [...(args.wrapper ?? []), process.execPath, ...(args.nodeArgs ?? []), MAIN, "run", file];
+  const [program, ...programArgs] = [...(args.wrapper ?? []), process.execPath, ...(args.nodeArgs ?? []), MAIN, "run", file];
   const child = spawn(program, programArgs, {
     env: { PATH: process.env["PATH"], SIDEGATE_LOG_LEVEL: "debug", ...args.env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -19,19 +19,19 @@ export type TailnetCompose = AsyncDisposable & {
   readonly laptop: TailnetNode;
   readonly project: ComposeProject;
   /** ib_async on the laptop, which knows the gateway by its name in the tailnet. */
-  trade(port: number, clientId: number): Promise<IbClient & AsyncDisposable>;
+  readonly trade: (port: number, clientId: number) => Promise<IbClient & AsyncDisposable>;
   /** Asserts that the account trades there. */
-  assertTrades(port: number, account: string): Promise<void>;
+  readonly assertTrades: (port: number, account: string) => Promise<void>;
   /** What comes of saying hello to IB Gateway there, over the tailnet; see `sayHello`. `name` defaults to the gateway's as shipped. */
-  hail(port: number, name?: string): Promise<string>;
+  readonly hail: (port: number, name?: string) => Promise<string>;
   /** From inside the network that the containers share: `closed` on a line of its own, after `answered` if there was an answer. */
-  hailInside(host: string, port: number): Promise<string>;
+  readonly hailInside: (host: string, port: number) => Promise<string>;
   /** Takes the containers down (`flags` for that: `--volumes`) and starts them with these settings of Sidegate's; does not wait. */
-  restartWith(settings: Readonly<Record<string, unknown>>, ...flags: string[]): Promise<void>;
+  readonly restartWith: (settings: Readonly<Record<string, unknown>>, ...flags: string[]) => Promise<void>;
   /** What of the tailnet is the gateway's: id, name and tags. */
-  gatewayNodes(): Promise<string[]>;
+  readonly gatewayNodes: () => Promise<string[]>;
   /** Waits until the newest check of HEALTHCHECK says this, and gives it. */
-  waitForHealth(pattern: RegExp): Promise<string>;
+  readonly waitForHealth: (pattern: RegExp) => Promise<string>;
 };
 
 /** Why these stories cannot run here, for `skipWithout`. */
@@ -78,6 +78,8 @@ export async function startTailnetCompose(): Promise<TailnetCompose> {
       return project.compose("exec", "-T", "sidegate", "node", "--eval", script);
     },
     restartWith: async (settings, ...flags) => {
+      // Of the volumes, "down" leaves also those that have no name.
+      await project.compose("rm", "--stop", "--force", "--volumes");
       await project.compose("down", "--timeout", "10", ...flags);
       const services = { sidegate: { environment: tailnet.env, healthcheck: { interval: "1s", start_period: "1s" }, ...settings } };
       await writeFile(join(project.dir, "compose.override.yaml"), JSON.stringify({ services }));

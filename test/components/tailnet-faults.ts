@@ -16,9 +16,10 @@ export async function readiness(gateway: Gateway): Promise<Ready> {
 
 /**
  * Waits until /ready names a problem of the tailnet in these words, and the log does as a warning. Returns the words of /ready.
+ * @param logged the words of the log when they are others
  * @param status of /ready: unready when the tailnet cannot be served, degraded when it can
  */
-export async function told(gateway: Gateway, words: RegExp, status: "unready" | "degraded" = "unready"): Promise<string> {
+export async function told(gateway: Gateway, words: RegExp, status: "unready" | "degraded" = "unready", logged = words): Promise<string> {
   let last: Ready | undefined;
   const { reason } = await waitFor(
     async () => {
@@ -29,7 +30,10 @@ export async function told(gateway: Gateway, words: RegExp, status: "unready" | 
   );
   const warnings = (): string[] =>
     gateway.log.filter(({ level }) => level === "warn").map(({ msg, reason: why }) => `${msg}${typeof why === "string" ? `: ${why}` : ""}`);
-  await waitFor(() => warnings().some((line) => words.test(line)), { what: () => `${words} in the log, which warns of ${JSON.stringify(warnings())}` });
+  await waitFor(() => warnings().some((line) => logged.test(line)), {
+    timeoutMs: PATIENCE_MS,
+    what: () => `${logged} in the log, which warns of ${JSON.stringify(warnings())}`,
+  });
   return reason;
 }
 

@@ -88,11 +88,14 @@ export async function knockAtAll(node: TailnetNode, host: string, ports: Iterabl
   const answers = new Map<number, Knock>();
   let [closed, tried] = [0, 0];
   const left = ports[Symbol.iterator]();
+  const { promise: late, resolve } = Promise.withResolvers<null>();
+  signal?.addEventListener("abort", () => resolve(null), { once: true });
   const work = async (): Promise<void> => {
     while (signal?.aborted !== true) {
       const { done, value: port } = left.next();
       if (done === true) return;
-      const result = await knock(node, host, port);
+      const result = await Promise.race([knock(node, host, port), late]);
+      if (result === null) return;
       tried += 1;
       if (result.end === "closed") closed += 1;
       else if (result.end !== "unreachable") answers.set(port, result);

@@ -46,9 +46,8 @@ test("with a kernel interface the node's own addresses are listened on, and a pr
   await tailnet.require({ auth: false });
   // Of the two nodes of the story before, one would keep the name.
   const yaml = (await readFile(file, "utf8")).replace("hostname: ib-gateway", "hostname: tun-gateway\n  tun: true");
-  await project.compose("down", "--timeout", "10", "--volumes");
   await project.save(yaml);
-  await restartWith({ user: "0:0", cap_add: ["NET_ADMIN", "DAC_OVERRIDE"], devices: ["/dev/net/tun"] });
+  await restartWith({ user: "0:0", cap_add: ["NET_ADMIN", "DAC_OVERRIDE"], devices: ["/dev/net/tun"] }, "--volumes");
   await waitForHealth(/^ready\n/);
   const address = (await tailnet.find("tun-gateway"))?.Addresses[0] ?? "";
 

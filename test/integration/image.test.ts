@@ -90,6 +90,25 @@ test("the image runs without rights on a read-only file system, its commands ans
   assert.doesNotMatch(log, /"level":"(?:warn|error|fatal)"|Warning/);
 });
 
+test("tailscaled and tailscale of the image run without rights on a read-only file system", async (t) => {
+  if (skipWithout(t, missing)) return;
+  const hardened = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--network=none", "--env=TS_NO_LOGS_NO_SUPPORT=true"];
+  const flags = ["--tun=userspace-networking", "--statedir=/tmp/state", "--socket=/tmp/tailscaled.sock", "--port=0"];
+  const id = (await docker(["run", "--detach", ...hardened, "--entrypoint=tailscaled", await buildImage(), ...flags])).trim();
+  t.after(() => docker(["rm", "--force", "--volumes", id]));
+  const tailscale = (...words: string[]): Promise<string> => docker(["exec", id, "tailscale", "--socket=/tmp/tailscaled.sock", ...words]);
+  const status = await waitFor(async () => JSON.parse(await tailscale("status", "--json")) as { BackendState: string; TUN: boolean }, {
+    timeoutMs: 20_000,
+    what: () => "tailscaled to answer",
+  });
+  assert.deepEqual({ state: status.BackendState, tun: status.TUN }, { state: "NeedsLogin", tun: false });
+  const owner = await docker(["exec", id, "node", "--eval", "process.stdout.write(require('node:fs').readFileSync('/proc/1/status', 'utf8'))"]);
+  assert.match(owner, /^Uid:(?:\s65532){4}$/m);
+  // Both are of the version that the Dockerfile pins.
+  const [, pinned] = /^ARG TAILSCALE_IMAGE=.*:v(.*)$/m.exec(await readFile(new URL("../../Dockerfile", import.meta.url), "utf8")) ?? [];
+  assert.match(await tailscale("version", "--daemon"), new RegExp(`^Client: ${pinned}\\b[^]*^Daemon: ${pinned}\\b`, "m"));
+});
+
 test("SIGTERM lets an open event stream go on until the drain deadline, and all is over within Docker's ten seconds", async (t) => {
   if (skipWithout(t, missing)) return;
   await using run = await startImage({ yaml: WEB, ports: [8080] });

@@ -244,7 +244,7 @@ test("only what listeners open answers, also while tailscaled is killed and come
   assert.ok(leaks.every((text) => text === ""));
 
   // A port that goes away is refused before its socket closes.
-  await gateway.tailnet.sealAhead(new Set());
+  await gateway.tailnet.sealAhead(new Set(), 3_000);
   assert.equal(await hear(laptop, address, port), "");
   gateway.tailnet.apply(gateway.plan);
   await waitFor(() => hear(laptop, address, port), { timeoutMs: PATIENT_MS });

@@ -9,7 +9,7 @@ import { missingTailnet, startTailnet, type TailnetNode, type TestTailnet } from
 
 const LAST_PORT = 65_535;
 const DECOYS = 200;
-const SCAN_MS = 50_000;
+const SCAN_MS = 40_000;
 const missing = missingTailnet();
 const stack = new AsyncDisposableStack();
 
