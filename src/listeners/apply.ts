@@ -32,6 +32,8 @@ export class Listeners {
   #rebind: NodeJS.Timeout | undefined;
   /** Why a port of the tailnet could not be bound when it was last tried, by its address: said once. */
   #unbound = new Map<string, string>();
+  /** Those of them that a warning was written about, with its reason. */
+  readonly #told = new Map<string, string>();
   #closed = false;
 
   /** @param challenges answered on listeners that end TLS. @param tailnet asked about each connection to a port of the tailnet */
@@ -71,7 +73,14 @@ export class Listeners {
       clearTimeout(this.#rebind);
       const failures = await this.#pool.moveTailnet(this.#tailnet.hosts);
       const unbound = new Map(failures.entries().map(([address, error]) => [address, describeSystemError(error)]));
-      for (const [address, reason] of unbound) if (this.#unbound.get(address) !== reason) this.#log.warn({ address }, `Cannot listen on ${address}: ${reason}`);
+      for (const [address, reason] of unbound) {
+        // The interface has its addresses a moment after they are told of: the first try may be too early.
+        const isFirst = !this.#unbound.has(address);
+        if (this.#told.get(address) === reason) continue;
+        this.#log[isFirst ? "debug" : "warn"]({ address }, `Cannot listen on ${address}: ${reason}`);
+        if (!isFirst) this.#told.set(address, reason);
+      }
+      for (const address of this.#told.keys()) if (!unbound.has(address)) this.#told.delete(address);
       this.#unbound = unbound;
       if (failures.size > 0 && !this.#closed) this.#rebind = setTimeout(() => void this.tailnetMoved(), REBIND_MS).unref();
     });

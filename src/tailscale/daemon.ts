@@ -8,6 +8,7 @@ import { StateClaim } from "./daemon-claim.ts";
 import { checkTun, findProgram, runTailscaled } from "./daemon-process.ts";
 import type { Environment, Run } from "./daemon-process.ts";
 import { describeShortLife, makeStateDirectory, reachOf, removeReach } from "./daemon-state.ts";
+import { takeSealOut } from "./daemon-unseal.ts";
 import { openLocalApi } from "./local-api.ts";
 
 const POLL_MS = 50;
@@ -154,6 +155,7 @@ class Supervisor implements Daemon {
     if (tun) await checkTun();
     await makeStateDirectory(stateDir, this.#reach);
     await this.#claim.take();
+    if (tun) await takeSealOut(stateDir);
     await this.#tellShortLife();
     if (this.#stopping.signal.aborted) return { reason: "stopped", started: false };
 

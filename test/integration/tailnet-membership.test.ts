@@ -21,6 +21,8 @@ import { waitFor } from "../components/wait.ts";
 const PATIENCE = { timeoutMs: 50_000 };
 const missing = missingTailnet();
 const origin = createServer((_, response) => response.end("hello"));
+// A session of the plain listener lives as long as its peer may.
+origin.keepAliveTimeout = 0;
 origin.on("upgrade", (_, socket) => void socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"));
 
 let service: Running;
