@@ -62,7 +62,13 @@ export function takeTailscaleEnvironment(check: CheckContext, env: Env): void {
   if (socket === null || OWN_KEYS.some((key) => saysOwn(check, key))) return;
   // In Tailscale's image it is where tailscaled shall make its socket.
   if (taken !== null) check.warnOutside(`Environment variable 'TS_SOCKET' is not used: ${taken} speaks of a tailscaled that Sidegate itself runs`);
-  else if (fits(check, socket, "socket_path")) config.tailscale.socket = socket.text;
+  else if (fits(check, socket, "socket_path")) {
+    config.tailscale.socket = socket.text;
+    if (config.tailscale.seal === undefined)
+      check.warnOutside(
+        "Environment variable 'TS_SOCKET' names a tailscaled that is not Sidegate's: its ports are not sealed unless 'tailscale.seal: true' says so",
+      );
+  }
 }
 
 /** As with compose, where a variable that nobody set is empty: then somebody logs in by a browser. */

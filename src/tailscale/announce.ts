@@ -3,6 +3,9 @@ import type { Log } from "../telemetry/log.ts";
 import type { TailnetState, TailnetStatus } from "./status.ts";
 
 const DAY_MS = 86_400_000;
+// As Go writes it: how long something has been so, which tailscaled's texts tell anew each minute, is no news.
+const DURATION = /\b(?:\d+(?:\.\d+)?(?:h|m|s|ms))+\b/g;
+const REMEMBERED = 100;
 const EVENTS: Record<TailnetState, string> = {
   off: "tailnet_off",
   starting: "tailnet_joining",
@@ -31,8 +34,12 @@ export class Announcer {
     this.#tellState(status, isLate);
     this.#tellSeal(status);
     for (const warning of status.warnings) {
-      if (nowMs - (this.#told.get(warning) ?? -Infinity) < DAY_MS) continue;
-      this.#told.set(warning, nowMs);
+      const key = warning.replaceAll(DURATION, "…");
+      if (nowMs - (this.#told.get(key) ?? -Infinity) < DAY_MS) continue;
+      const [oldest] = this.#told.keys();
+      if (this.#told.size >= REMEMBERED && oldest !== undefined) this.#told.delete(oldest);
+      this.#told.delete(key);
+      this.#told.set(key, nowMs);
       this.#log.warn({ event: "tailnet_warning" }, warning);
     }
   }
@@ -40,7 +47,8 @@ export class Announcer {
   #tellState(status: TailnetStatus, isLate: boolean): void {
     const { state } = status;
     // How long it has been joining is told once.
-    const reason = isLate ? status.reason.replace(/joining for .* and tries/, "joining for long and tries") : status.reason;
+    const plain = status.reason.replaceAll(DURATION, "…");
+    const reason = isLate ? plain.replace(/joining for .* and tries/, "joining for long and tries") : plain;
     const node = state === "running" ? `${status.name} ${status.addresses.join(" ")}` : "";
     if (state === this.#state && reason === this.#reason && node === this.#node) return;
     const isNew = state !== this.#state || node !== this.#node;

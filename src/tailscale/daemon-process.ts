@@ -18,7 +18,9 @@ const REST_OF_STDERR_MS = 200;
 
 // What tailscaled and the Go runtime read. Values under names of the second kind are for others, or are set here.
 const HANDED_ON = /^(?:TS_\w+|PATH|TZ|GOMAXPROCS|GOMEMLIMIT|GOGC|GODEBUG|GOTRACEBACK|SSL_CERT_FILE|SSL_CERT_DIR|(?:HTTPS?|ALL|NO)_PROXY)$/i;
-const HELD_BACK = /AUTH_?KEY|SECRET|TOKEN|PASSWORD|^TS_(?:BE_CLI|PARENT_DEATH_FD|LOGS_DIR)$/i;
+const HELD_BACK = /AUTH_?KEY|API_?KEY|SECRET|TOKEN|PASSWORD|^TS_(?:BE_CLI|PARENT_DEATH_FD|LOGS_DIR)$/i;
+// The configuration can take a key from a variable of any name.
+const KEY = /\b(?:ts|hs)key-/;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -115,7 +117,7 @@ function describeEnd(code: number | null, signal: NodeJS.Signals | null, line: s
 function environmentOf(env: Environment, stateDir: string): Record<string, string> {
   const handedOn = Object.entries(env).filter((entry): entry is [string, string] => {
     const [name, value] = entry;
-    return value !== undefined && HANDED_ON.test(name) && !HELD_BACK.test(name);
+    return value !== undefined && HANDED_ON.test(name) && !HELD_BACK.test(name) && !KEY.test(value);
   });
   return {
     PATH: DEFAULT_PATH,

@@ -103,7 +103,7 @@ export function refusalInWords(plan: TailscaleNodePlan, said: string): string {
 /** The text without auth keys and client secrets. */
 export function hideKeys(text: string, authKey: string | null): string {
   const plain = authKey === null || authKey === "" ? text : text.replaceAll(authKey, "(key)");
-  return printable(plain.replaceAll(/\btskey-[\w-]+/g, "(key)"));
+  return printable(plain.replaceAll(/\b(?:tskey|hskey)-[\w-]+/g, "(key)"));
 }
 
 /** Whether the answer is about the rate of logins and not about the key: tailscaled waits and tries on by itself. */

@@ -6,6 +6,9 @@ import type { BackendState, BusMessage, LocalPrefs, LocalStatus, ServeConfig, Wh
 /** In the order of their numbers (ipn.State). */
 const STATES: readonly BackendState[] = ["NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running"];
 
+// The control server adds texts of its own (tailcfg.MapResponse.DisplayMessages); all that complain are logged and shown.
+const MAX_HEALTH = 20;
+
 /** @throws {FieldError} as all of this file */
 export function parseStatus(text: string, nowMs: number = Date.now()): LocalStatus {
   const status = Fields.parse(text);
@@ -23,7 +26,10 @@ export function parseStatus(text: string, nowMs: number = Date.now()): LocalStat
     tailnet: tailnet?.text("Name") ?? "",
     suffix: plainName(tailnet?.text("MagicDNSSuffix") ?? ""),
     certDomains: status.texts("CertDomains").map(plainName),
-    health: status.texts("Health").map((text) => printable(text)),
+    health: status
+      .texts("Health")
+      .slice(0, MAX_HEALTH)
+      .map((text) => printable(text)),
   };
 }
 

@@ -120,6 +120,7 @@ export class Session {
     const plan = this.#plan;
     if (plan.kind === "external") return { ok: false, message: `The tailscaled at '${plan.socket}' is not Sidegate's: run 'tailscale logout' there` };
     if (this.#local === null) return { ok: false, message: `tailscaled does not run: ${this.#trouble === "" ? "it is starting" : this.#trouble}` };
+    if (this.#stopping.signal.aborted) return { ok: false, message: "tailscaled is being stopped: try again" };
     const asked = this.#joiner.askLogout(plan);
     this.#alarm.ringUrgently();
     return asked;
@@ -130,6 +131,7 @@ export class Session {
     this.#stopping.abort();
     this.#alarm.ringUrgently();
     await within(this.#loop, LAST_WORDS_MS);
+    this.#joiner.restarted();
     if (this.#plan.kind === "own" && this.#isUp && this.#local !== null) {
       const isLeft = isLeaving && this.#plan.ephemeral && this.#local.haveNodeKey;
       if (isLeft) await within(this.api.logout(), LOGOUT_MS);
