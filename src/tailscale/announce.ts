@@ -64,8 +64,8 @@ export class Announcer {
       if (reason !== "") this.#log.warn({ event: "tailnet_trouble" }, `The tailnet is not as it should be${because}`);
       return;
     }
-    // tailscaled's own end and start are told by who runs it.
-    if (state === "off") this.#log.debug(fields, `tailscaled does not run${because}`);
+    // The end and start of our tailscaled are told by who runs it.
+    if (state === "off" && status.mode !== "external") this.#log.debug(fields, `tailscaled does not run${because}`);
     else if (state === "starting") this.#log[reason === "" ? "info" : "warn"](fields, `Joining the tailnet${because}`);
     else this.#log.warn(fields, `Not on the tailnet${because}`);
   }

@@ -19,9 +19,10 @@ function start(body: string, { env = {}, tun = false }: { env?: Environment; tun
 
 test("tailscaled gets settings of the gateway, no key, and no directory to write to but its own", async () => {
   const secrets = { TS_AUTHKEY: "s1", TS_AUTH_KEY: "s2", TAILSCALE_AUTHKEY: "s3", TS_CLIENT_SECRET: "s4", TS_ID_TOKEN: "s5", REDIS_URL: "redis://:s6@x" };
+  const others = { TS_API_KEY: "s7", TS_OF_MY_OWN: "tskey-auth-s8", TS_HEADSCALE: "hskey-auth-s9" };
   const settings = { TS_NO_LOGS_NO_SUPPORT: "true", TS_DEBUG_FIREWALL_MODE: "nftables", HTTPS_PROXY: "http://proxy:3128", PATH: "/bin" };
   const { run, stateDir } = start(`fs.writeFileSync(stateDir + "/seen", JSON.stringify({ args: process.argv.slice(2), env: process.env })); process.exit(0)`, {
-    env: { ...secrets, ...settings, HOME: "/root", TS_LOGS_DIR: "/elsewhere", TS_BE_CLI: "1", TS_PARENT_DEATH_FD: "7", TS_UNSET: undefined },
+    env: { ...secrets, ...others, ...settings, HOME: "/root", TS_LOGS_DIR: "/elsewhere", TS_BE_CLI: "1", TS_PARENT_DEATH_FD: "7", TS_UNSET: undefined },
   });
   await run.ended;
   const { args, env } = JSON.parse(readFileSync(join(stateDir, "seen"), "utf8")) as { args: string[]; env: Record<string, string> };

@@ -60,6 +60,7 @@ test("what the control server says is fit for a terminal", () => {
   for (const text of ["javascript:alert(1)", "file:///etc/passwd", "open this"]) assert.equal(url(text), "");
   assert.deepEqual(parseStatus(JSON.stringify({ Health: ["You are\u001b[31m out."] })).health, ["You are [31m out"]);
   assert.equal(parseBusMessage(JSON.stringify({ ErrMessage: "a\r\nb" }))?.error, "a b");
+  assert.equal(parseStatus(JSON.stringify({ Health: Array.from({ length: 5_000 }, (_, at) => `${at}`) })).health.length, 20);
 });
 
 test("what is missing in a status has the value of its absence", () => {

@@ -51,6 +51,19 @@ test("what is proven holds while tailscaled is silent, and not when it refuses",
   assert.match(keeper.error, /netMap is nil/);
 });
 
+test("a config that cannot be understood is not the one that was proven", async () => {
+  const api = new FakeLocalApi();
+  const keeper = new SealKeeper();
+  await keeper.keep(api, order);
+  keeper.suspect();
+  api.on = () => {
+    throw new LocalApiError("bad_answer", "it is too long");
+  };
+  await keeper.keep(api, order);
+  assert.equal(keeper.state, null);
+  assert.match(keeper.error, /too long/);
+});
+
 test("a proof is kept for a while, and looked at again when there is a reason", async () => {
   const api = new FakeLocalApi();
   const keeper = new SealKeeper();

@@ -1,5 +1,6 @@
 // Brings the seal into tailscaled's serve config, and proves that it is there.
 import { GatewayError } from "../lib/errors.ts";
+import { LocalApiError } from "./local-api-error.ts";
 import type { LocalApi, ServeConfig } from "./local-api-types.ts";
 import { sealedConfig, unsealedConfig } from "./serve-config.ts";
 
@@ -114,7 +115,8 @@ export class SealKeeper {
       this.#failures = 0;
     } catch (error) {
       this.#isSuspect = true;
-      if (isNoAnswer(error)) throw error;
+      // A config that cannot be understood is not the one that was proven.
+      if (isNoAnswer(error) && !(error instanceof LocalApiError && error.failure === "bad_answer")) throw error;
       this.#proven = null;
       this.error = `The ports that no listener opens could not be refused: ${error instanceof Error ? error.message : String(error)}`;
       this.#retryAtMs = performance.now() + Math.min(FIRST_RETRY_MS * 2 ** this.#failures, MAX_RETRY_MS);

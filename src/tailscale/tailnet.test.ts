@@ -277,6 +277,14 @@ test("a logout by command lasts until another key comes", async (t) => {
   await serving();
 });
 
+test("a logout that comes as the gateway stops gets an answer", async (t) => {
+  const { tailnet, serving } = play(t);
+  await serving();
+  const closing = tailnet.close();
+  assert.equal((await tailnet.logout()).ok, false);
+  await closing;
+});
+
 test("what is granted otherwise, what expires and what is away is said", async (t) => {
   const { api, tailnet, serving } = play(t, nodePlan({ tags: ["tag:x"] }));
   await serving();
