@@ -81,8 +81,12 @@ export class GatewayTailnet implements TailnetAccess {
     this.#tailnet?.apply(plan);
   }
 
-  whois(address: string, port: number): Promise<TailnetPeer | null> {
-    return this.#tailnet?.whois(address, port) ?? Promise.resolve(null);
+  get proves(): boolean {
+    return this.#tailnet?.proves ?? false;
+  }
+
+  whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null> {
+    return this.#tailnet?.whois(address, port, localPort) ?? Promise.resolve(null);
   }
 
   node(address: string): Promise<TailnetPeer | null | undefined> {

@@ -144,6 +144,7 @@ test("who is connected is told for 1,000 devices at most, and thousands of nodes
   let [underWay, most, asked] = [0, 0, 0];
   const access = {
     hosts: [],
+    proves: false,
     whois: () => Promise.resolve(null),
     node: async (): Promise<TailnetPeer | null> => {
       most = Math.max(most, (underWay += 1));

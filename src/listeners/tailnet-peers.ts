@@ -33,6 +33,8 @@ export type TailnetClient = Readonly<Record<"listener" | "address" | "node", str
 // Rechecks that are under way at once: enough for thousands of nodes in a minute.
 const WORKERS = 16;
 const MAX_CLIENTS = 1_000;
+// Each takes 180 ms of tailscaled.
+const MAX_FORGETTING = 20;
 
 type Entry = { readonly socket: Socket; readonly listener: TailnetListener; peer: TailnetPeer; confirmedAt: number };
 
@@ -46,6 +48,11 @@ export class TailnetPeers {
   /** Connections over loopback by where they come from, also while it is asked whose they are. */
   readonly #origins = new Map<string, Socket>();
   readonly #doubted = new WeakSet<Socket>();
+  /**
+   * Where connections came from that ended on our side first: tailscaled may still think of their peers when another process comes from there (seen).
+   * Nobody is taken from there before tailscaled has forgotten them.
+   */
+  readonly #left = new Map<string, { readonly address: string; readonly port: number; readonly localPort: number }>();
   #timer: NodeJS.Timeout | null = null;
   #checking = false;
 
@@ -63,13 +70,19 @@ export class TailnetPeers {
   claim(socket: Socket, address: string, port: number): boolean {
     if (!isLoopback({ kind: "tcp", host: address })) return true;
     const origin = `${address} ${port}`;
+    if (!this.#access.proves && this.#left.has(origin)) return false;
     const other = this.#origins.get(origin);
     if (other !== undefined) {
       this.#doubted.add(other);
       return false;
     }
     this.#origins.set(origin, socket);
-    socket.once("close", () => this.#origins.delete(origin));
+    socket.once("close", () => {
+      this.#origins.delete(origin);
+      if (this.#access.proves || socket.readableEnded) return;
+      this.#left.set(origin, { address, port, localPort: socket.localPort ?? 0 });
+      this.#startTimer();
+    });
     return true;
   }
 
@@ -79,8 +92,8 @@ export class TailnetPeers {
   }
 
   /** As `TailnetAccess.whois`; undefined when there is no answer in time. Never rejects. */
-  whois(address: string, port: number): Promise<TailnetPeer | null | undefined> {
-    return within(this.#timing.askMs, this.#access.whois(address, port));
+  whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null | undefined> {
+    return within(this.#timing.askMs, this.#access.whois(address, port, localPort));
   }
 
   /** Watches over a connection until it closes. */
@@ -93,6 +106,10 @@ export class TailnetPeers {
       entries.delete(entry);
       if (entries.size === 0 && this.#open.get(address) === entries) this.#open.delete(address);
     });
+    this.#startTimer();
+  }
+
+  #startTimer(): void {
     this.#timer ??= setInterval(() => this.#tick(), this.#timing.recheckMs).unref();
   }
 
@@ -116,7 +133,7 @@ export class TailnetPeers {
   }
 
   #tick(): void {
-    if (this.#open.size === 0 && this.#timer !== null) {
+    if (this.#open.size === 0 && this.#left.size === 0 && this.#timer !== null) {
       clearInterval(this.#timer);
       this.#timer = null;
       return;
@@ -136,6 +153,9 @@ export class TailnetPeers {
       for (const address of addresses) await this.#check(address);
     };
     await Promise.all(Array.from({ length: WORKERS }, work));
+    for (const [origin, { address, port, localPort }] of [...this.#left].slice(0, MAX_FORGETTING)) {
+      if ((await this.whois(address, port, localPort)) === null) this.#left.delete(origin);
+    }
     this.#checking = false;
   }
 

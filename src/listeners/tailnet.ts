@@ -30,7 +30,7 @@ export class TailnetGate {
    */
   async take(socket: Socket): Promise<void> {
     // Afterwards it may be gone, and its address with it.
-    const { remoteAddress, remotePort } = socket;
+    const { remoteAddress, remotePort, localPort = 0 } = socket;
     if (remoteAddress === undefined || remotePort === undefined) return this.#refuse(socket, "not_on_tailnet");
     if (this.#pending.size >= MAX_PENDING) return this.#refuse(socket, "too_many_connections");
     const address = plainIp(remoteAddress);
@@ -38,7 +38,7 @@ export class TailnetGate {
     const onError = (): void => void socket.destroy();
     socket.on("error", onError);
     this.#pending.add(socket);
-    const peer = await this.#peers.whois(address, remotePort);
+    const peer = await this.#peers.whois(address, remotePort, localPort);
     if (!this.#pending.delete(socket) || socket.destroyed) return;
     socket.off("error", onError);
     if (peer === undefined) return this.#refuse(socket, "not_on_tailnet: no answer from tailscaled");

@@ -34,6 +34,7 @@ test("tailscaled gets settings of the gateway, no key, and no directory to write
     XDG_CONFIG_HOME: stateDir,
     XDG_DATA_HOME: stateDir,
     TS_LOGS_DIR: stateDir,
+    TS_DISABLE_TAILDROP: "true",
     TS_PARENT_DEATH_FD: "3",
   });
 });

@@ -127,6 +127,8 @@ function environmentOf(env: Environment, stateDir: string): Record<string, strin
     XDG_CONFIG_HOME: stateDir,
     XDG_DATA_HOME: stateDir,
     TS_LOGS_DIR: stateDir,
+    // Devices of the node's user can send it files otherwise, past the seal: they would fill the state directory.
+    TS_DISABLE_TAILDROP: "true",
     TS_PARENT_DEATH_FD: "3",
   };
 }

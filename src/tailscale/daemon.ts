@@ -34,6 +34,8 @@ export type DaemonOptions = {
 export type Daemon = {
   /** Path of the LocalAPI's socket. */
   readonly socket: string;
+  /** Of the tailscaled that runs; null while none does. */
+  readonly pid: number | null;
   /** How often it was started again. */
   readonly restarts: number;
   /** Why it is not running and what to do; empty while it runs. */
@@ -89,6 +91,10 @@ class Supervisor implements Daemon {
 
   get restarts(): number {
     return Math.max(0, this.#starts - 1);
+  }
+
+  get pid(): number | null {
+    return this.#run === null || this.#run.hasEnded ? null : this.#run.pid;
   }
 
   get trouble(): string {

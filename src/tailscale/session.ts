@@ -75,6 +75,11 @@ export class Session {
     return this.#status;
   }
 
+  /** Of the tailscaled that is ours and runs; null without one. */
+  get pid(): number | null {
+    return this.#daemon?.pid ?? null;
+  }
+
   /** Null for a tailscaled of somebody else. */
   get stateDir(): string | null {
     return this.#plan.kind === "own" ? this.#plan.stateDir : null;

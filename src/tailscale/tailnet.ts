@@ -10,7 +10,9 @@ import { Session } from "./session.ts";
 import type { SessionTools } from "./session-tools.ts";
 import { pictureBefore } from "./picture.ts";
 import type { TailnetStatus } from "./status.ts";
+import { SocketOwner } from "./socket-owner.ts";
 import { WhoIsDesk } from "./whois.ts";
+import { isLoopback, plainIp } from "../lib/address.ts";
 
 type Options = {
   readonly log: Log;
@@ -31,6 +33,7 @@ export class Tailnet implements TailnetAccess {
   readonly #options: Options;
   readonly #tools: SessionTools;
   readonly #desk: WhoIsDesk;
+  readonly #owner = new SocketOwner(() => this.#session?.pid ?? null);
   #plan: TailscalePlan | null = null;
   #session: Session | null = null;
   /** A session ends before the next one begins: they may share a state directory. */
@@ -91,8 +94,15 @@ export class Tailnet implements TailnetAccess {
     return (await this.#session?.sealAhead(ports, timeoutMs)) ?? true;
   }
 
-  whois(address: string, port: number): Promise<TailnetPeer | null> {
-    return this.#desk.whois(address, port);
+  /** Of the tailscaled that is ours, in userspace mode, where /proc tells. */
+  get proves(): boolean {
+    return this.#isOurs() && this.#owner.isAble;
+  }
+
+  async whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null> {
+    // First, since tailscaled itself takes 180 ms to know nothing, in which it knows nobody.
+    const isForeign = this.#isOurs() && isLoopback({ kind: "tcp", host: plainIp(address) }) && (await this.#owner.owns(port, localPort)) === false;
+    return isForeign ? null : this.#desk.whois(address, port);
   }
 
   node(address: string): Promise<TailnetPeer | null | undefined> {
@@ -140,6 +150,10 @@ export class Tailnet implements TailnetAccess {
     const session = this.#session;
     await session?.stop(isLeaving);
     if (this.#session === session) this.#session = null;
+  }
+
+  #isOurs(): boolean {
+    return this.#plan?.kind === "own" && !this.#plan.tun;
   }
 
   #updateHosts(): void {

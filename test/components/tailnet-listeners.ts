@@ -46,6 +46,8 @@ export class FakeTailnet implements TailnetAccess {
   readonly asked: { readonly address: string; readonly port: number }[] = [];
   readonly #seen = new Map<string, TailnetPeer>();
 
+  proves = false;
+
   async whois(address: string, port: number): Promise<TailnetPeer | null> {
     const { caller } = this;
     this.asked.push({ address, port });

@@ -209,7 +209,7 @@ test("only what listeners open answers, also while tailscaled is killed and come
   for (let i = 0; i < 40; i += 1) decoys.push(await serveText(t, 0, () => "SECRET"));
   const port = await freePort();
   const [gateway, laptop] = await Promise.all([startGateway(t, net, { ports: [port] }), net.node("laptop")]);
-  await serveText(t, port, async ({ remoteAddress = "", remotePort = 0 }) => JSON.stringify(await gateway.tailnet.whois(remoteAddress, remotePort)));
+  await serveText(t, port, async ({ remoteAddress = "", remotePort = 0 }) => JSON.stringify(await gateway.tailnet.whois(remoteAddress, remotePort, port)));
   const { addresses, socket } = await gateway.until(({ serving }) => serving);
   const [address = ""] = addresses;
 
@@ -265,7 +265,11 @@ test("a tailscaled of somebody else is sealed as long as we are there, and never
   const [theirs, laptop] = await Promise.all([net.node("theirs"), net.node("laptop")]);
   const external = { kind: "external", socket: theirs.socket, timeoutMs: 60_000, seal: false, ports: [port] } as const;
   const gateway = await startGateway(t, net);
-  await serveText(t, port, async ({ remoteAddress = "", remotePort = 0 }) => (await gateway.tailnet.whois(remoteAddress, remotePort))?.shortName ?? "nobody");
+  await serveText(
+    t,
+    port,
+    async ({ remoteAddress = "", remotePort = 0 }) => (await gateway.tailnet.whois(remoteAddress, remotePort, port))?.shortName ?? "nobody",
+  );
   gateway.tailnet.apply(external);
   const open = await gateway.until(({ mode, serving }) => mode === "external" && serving);
   assert.match(open.warnings.join(), /The node is not sealed/);
