@@ -22,10 +22,14 @@ export type PreparedCertificates = { readonly tls: ReadonlyMap<string, ListenerT
 /** What outlives a plan as long as the next one wants it, too. */
 type Shared = { readonly internalCa: InternalCa | null; readonly tickets: TicketKeys | null; readonly alerts: AlertsPlan | null };
 
+/** `names`: names and addresses of the node in the tailnet, lower case; empty while they are not known. */
+type NamedTailnet = CertificateTailnet & { names(): readonly string[] };
+
 export class GatewayCertificates {
   readonly challenges = new AcmeChallenges();
   readonly #log: Log;
   readonly #metrics: CertificateMetrics;
+  readonly #tailnet: NamedTailnet;
   readonly #acme: AcmeCertificates;
   readonly #tailscale: TailscaleCertificates;
   readonly #expiry: ExpiryWatch;
@@ -34,10 +38,11 @@ export class GatewayCertificates {
   #tls: ReadonlyMap<string, ListenerTls> = new Map();
   #shared: Shared = { internalCa: null, tickets: null, alerts: null };
 
-  /** @param args.pid of this process, told to whoever shares the state. @param args.tailnet asked when a plan wants certificates of tailscaled. */
-  constructor({ log, pid, metrics, tailnet }: { log: Log; pid: number; metrics: CertificateMetrics; tailnet: CertificateTailnet }) {
+  /** @param args.pid of this process, told to whoever shares the state. @param args.tailnet asked for certificates of tailscaled, and for the node's names. */
+  constructor({ log, pid, metrics, tailnet }: { log: Log; pid: number; metrics: CertificateMetrics; tailnet: NamedTailnet }) {
     this.#log = log;
     this.#metrics = metrics;
+    this.#tailnet = tailnet;
     this.#webhook = openWebhook({ target: () => this.#shared.alerts?.webhook ?? null, log, onResult: (result) => metrics.alert(result) });
     this.#alerts = createCertificateAlerts({ send: (...message) => this.#webhook.send(...message) });
     this.#acme = new AcmeCertificates({
@@ -94,6 +99,7 @@ export class GatewayCertificates {
         listener: name,
         hosts: plan.routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(name) !== false ? [host] : [])),
         listenHost: listen.kind === "tcp" ? listen.host : null,
+        tailnetNames: listen.kind === "tailnet" ? () => this.#tailnet.names() : () => [],
         acme: tls.acme === null ? null : acme.source(tls.acme),
         tailscale: tls.tailscale ? this.#tailscale.source : null,
         internalCa,

@@ -1,4 +1,6 @@
 // The tailnet of the gateway: what runs tailscaled is loaded when a plan first wants it, and a gateway without one starts without it.
+import { isIP } from "node:net";
+import { isHostName } from "./lib/address.ts";
 import { GatewayError } from "./lib/errors.ts";
 import { untilAborted } from "./lib/until-aborted.ts";
 import type { TailnetAccess, TailnetPeer } from "./lib/tailnet-peer.ts";
@@ -45,6 +47,13 @@ export class GatewayTailnet implements TailnetAccess {
   /** Names that tailscaled gives certificates for. */
   domains(): readonly string[] {
     return this.#tailnet?.certDomains ?? [];
+  }
+
+  /** What clients in the tailnet call the node: its whole name and the first label of that, and its addresses. Empty while they are not known. */
+  names(): readonly string[] {
+    const { name = "", addresses = [] } = this.status() ?? {};
+    // The control server says them, and they go into certificates.
+    return [...(isHostName(name) ? new Set([name, name.split(".")[0] ?? ""]) : []), ...addresses.filter((address) => isIP(address) !== 0)];
   }
 
   /** Loads what the plan needs; changes nothing that serves. */

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 
 // Stories mostly wait for sockets: a few more processes than cores keep the cores busy.
 const CONCURRENCY = 4;
-const TEST_TIMEOUT_MS = 90_000;
+const TEST_TIMEOUT_MS = 180_000;
 
 const { positionals, values } = parseArgs({ allowPositionals: true, options: { only: { type: "string" } } });
 const globPatterns = positionals.length > 0 ? positionals : ["{src,test,schema,examples}/**/*.test.ts"];

@@ -10,15 +10,22 @@ const RENEW_BEFORE_MS = 30 * 86_400_000;
 
 /**
  * Answers for the hosts of the routes and for nothing else, so that a client cannot make us issue without limit; everybody else
- * gets the certificate of this machine: localhost, its loopback and listen addresses, and its host name.
+ * gets the certificate of this machine: localhost, its loopback and listen addresses, its host name, and what it is called in the tailnet.
  * @param hosts exact and `*.example.com`; a wildcard covers one label, as in every certificate.
  * @param listenHost host of the listen address; null for all interfaces.
+ * @param tailnetNames names and addresses of the node, lower case, asked in every handshake: a change gives another certificate. None for a listener elsewhere.
  */
-export function createInternalSource(ca: InternalCa, hosts: Iterable<string>, listenHost: string | null, now: () => number = Date.now): CertificateSource {
+export function createInternalSource(
+  ca: InternalCa,
+  hosts: Iterable<string>,
+  listenHost: string | null,
+  tailnetNames: () => readonly string[],
+  now: () => number = Date.now,
+): CertificateSource {
   const machine = machineNames(listenHost);
+  let [own, known] = [machine, ""];
   const allowed = new Map<string, readonly string[]>();
   for (const host of hosts) allowed.set(host, [host]);
-  for (const name of machine) allowed.set(name, machine);
   const issued = new Map<readonly string[], ServerCertificate>();
 
   const issue = (names: readonly string[]): ServerCertificate => {
@@ -30,17 +37,26 @@ export function createInternalSource(ca: InternalCa, hosts: Iterable<string>, li
     issued.set(names, certificate);
     return certificate;
   };
+  const ownNames = (): readonly string[] => {
+    const names = tailnetNames();
+    const key = names.join(" ");
+    if (key === known) return own;
+    issued.delete(own);
+    [own, known] = [[...new Set([...machine, ...names])], key];
+    return own;
+  };
   // Proves before the configuration serves that the CA can sign.
-  issue(machine);
+  issue(ownNames());
 
   return {
     get(serverName) {
-      const names = allowed.get(serverName) ?? allowed.get(wildcardOf(serverName));
+      const present = ownNames();
+      const names = present.includes(serverName) ? present : (allowed.get(serverName) ?? allowed.get(wildcardOf(serverName)));
       return names === undefined ? null : issue(names);
     },
-    fallback: () => issue(machine),
+    fallback: () => issue(ownNames()),
     // One that nobody asked for until it was due is renewed here, so that it is never shown as expired.
-    list: () => [...issued.keys()].map((names) => issue(names).info),
+    list: () => [...new Set([ownNames(), ...issued.keys()])].map((names) => issue(names).info),
   };
 }
 

@@ -41,6 +41,7 @@ type Parts = {
   protocol?: Partial<TlsProtocolPlan>;
   acme?: CertificateSource;
   tailscale?: CertificateSource;
+  tailnetNames?: () => readonly string[];
 };
 
 function listenerTls(
@@ -50,10 +51,10 @@ function listenerTls(
   internalCa: InternalCa | null,
   previous: ListenerTls | null = null,
 ): ListenerTls {
-  const { certificates, internal, protocol = {}, acme = null, tailscale = null } = parts;
+  const { certificates, internal, protocol = {}, acme = null, tailscale = null, tailnetNames = () => [] } = parts;
   return createListenerTls(
     { mode: "application", certificates, acme: null, tailscale: tailscale !== null, internal, protocol: { ...PROTOCOL, ...protocol } },
-    { listener: "web", hosts, listenHost, acme, tailscale, internalCa, tickets: null },
+    { listener: "web", hosts, listenHost, tailnetNames, acme, tailscale, internalCa, tickets: null },
     previous,
   );
 }
@@ -145,6 +146,19 @@ test("the internal CA serves the hosts of the routes and this machine, whether t
   assert.equal(await handshake(port, "other.example.com"), "ERR_TLS_CERT_ALTNAME_INVALID");
 });
 
+test("the internal CA serves the names of the node in the tailnet, from when they are known", () => {
+  let node: readonly string[] = [];
+  const tls = listenerTls({ certificates: [], internal: true, tailnetNames: () => node }, ["mcp.example.com"], "127.0.0.1", ca);
+  const [before, contextBefore] = [tls.fallback, tls.find("ib4.tail.test")];
+  assert.equal(tls.fallback, before);
+  node = ["ib4.tail.test", "ib4"];
+  assert.notEqual(tls.fallback, before);
+  assert.notEqual(tls.find("ib4.tail.test"), contextBefore);
+  assert.equal(tls.find("IB4"), tls.find("ib4.tail.test."));
+  assert.equal(tls.find("mcp.example.com"), tls.find("mcp.example.com"));
+  assert.deepEqual(tls.fallback?.info.names.slice(-2), node);
+});
+
 test("files come before the internal CA", async () => {
   const contexts = listenerTls({ certificates: [pair("a.pem", "a.example.com")], internal: true }, ["a.example.com", "b.example.com"], null, ca);
   const port = await serve(contexts);
@@ -171,7 +185,7 @@ test("TLS 1.1 is refused, TLS 1.2 is served", async () => {
 });
 
 test("names that are asked for do not make the CA issue without limit", () => {
-  const source = createInternalSource(ca, ["*.apps.example.com"], null);
+  const source = createInternalSource(ca, ["*.apps.example.com"], null, () => []);
   for (let i = 0; i < 50; i += 1) {
     void source.get(`x${i}.apps.example.com`);
     void source.get(`x${i}.example.org`);
@@ -185,7 +199,13 @@ test("names that are asked for do not make the CA issue without limit", () => {
 
 test("a leaf is renewed a month before its end", () => {
   let now = Date.now();
-  const source = createInternalSource(ca, [], null, () => now);
+  const source = createInternalSource(
+    ca,
+    [],
+    null,
+    () => [],
+    () => now,
+  );
   const first = source.fallback();
   now += 59 * 86_400_000;
   assert.equal(source.fallback(), first);

@@ -39,6 +39,7 @@ export type ListenerTls = {
  * @param sources.listener its name: sessions are resumed on the listener that they began on, while its rules are the same.
  * @param sources.hosts hosts of the routes that the listener serves.
  * @param sources.listenHost host of the listen address; null for all interfaces.
+ * @param sources.tailnetNames names and addresses of the node for a listener on the tailnet, as they are known now; none for another.
  * @param sources.acme what the CA issued for `tls.acme`; null without it.
  * @param sources.tailscale what tailscaled gives for `tls.tailscale`; null without it.
  * @param sources.internalCa needed when `tls.internal` is set.
@@ -52,6 +53,7 @@ export function createListenerTls(
     listener: string;
     hosts: Iterable<string>;
     listenHost: string | null;
+    tailnetNames: () => readonly string[];
     acme: CertificateSource | null;
     tailscale: CertificateSource | null;
     internalCa: InternalCa | null;
@@ -66,7 +68,7 @@ export function createListenerTls(
   if (sources.tailscale !== null) inTurn.push(sources.tailscale);
   if (tls.internal) {
     if (sources.internalCa === null) throw new CertificateError("Cannot issue certificates: the internal CA is not open");
-    inTurn.push(createInternalSource(sources.internalCa, sources.hosts, sources.listenHost));
+    inTurn.push(createInternalSource(sources.internalCa, sources.hosts, sources.listenHost, sources.tailnetNames));
   }
   const contexts = previous?.protocol.key === protocol.key ? previous.contexts : new WeakMap<ServerCertificate, SecureContext>();
 

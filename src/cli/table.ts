@@ -22,7 +22,7 @@ export function colored(text: string, color: Color, colors: boolean): string {
 
 /** On one line, and without anything that steers the terminal. */
 export function plainLine(text: string): string {
-  return stripVTControlCharacters(text).replaceAll(/\p{Cc}+/gu, " ");
+  return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}]+/gu, " ");
 }
 
 function textOf(cell: Cell): string {

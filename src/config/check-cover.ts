@@ -86,6 +86,12 @@ function checkHosts(check: CheckContext, { path, tls, users }: TlsObject, chains
   }
 }
 
+/** Whether another control server than Tailscale's, whose names can end in anything, may give the node this name. */
+function isAskedName(check: CheckContext, host: string): boolean {
+  const { control_url: controlUrl, hostname } = check.config.tailscale ?? {};
+  return controlUrl !== undefined && hostname !== undefined && check.isSound(["tailscale"]) && host.startsWith(`${hostname}.`);
+}
+
 function checkHost(
   check: CheckContext,
   at: Path,
@@ -96,7 +102,7 @@ function checkHost(
   // Below a wildcard some names may have a certificate, which is what it may be for.
   const covers = isCovered(host, names) || (host.startsWith("*.") && Array.from(names).some((name) => name.endsWith(host.slice(1))));
   // The node's own name is not known before it has joined.
-  if (covers || tls.internal || (tls.tailscale && isTailnetName(host))) return;
+  if (covers || tls.internal || (tls.tailscale && (isTailnetName(host) || isAskedName(check, host)))) return;
   const shown = quote(check.text(at, written));
   if (tls.acme === undefined) {
     const first = chains[0]?.names[0];

@@ -9,7 +9,7 @@ const CASES: Record<string, { readonly right: readonly string[]; readonly wrong:
   size: { right: ["0B", "64KiB", "10MB", "1.5GiB"], wrong: ["", "10", "10M", "10mb", "-1B"] },
   network: {
     right: ["10.0.0.0/8", "0.0.0.0/0", "192.168.1.7", "::1", "fd00::/8", "::ffff:10.0.0.1"],
-    wrong: ["10.0.0.5/8", "10.0.0.0/33", "fd00::1/8", "fe80::1%eth0", "10.1", "localhost", ""],
+    wrong: ["10.0.0.5/8", "10.0.0.0/33", "fd00::1/8", "fe80::1%eth0", "10.1", "localhost", "", "tag:bots", "alice@example.com"],
   },
   listen_address: {
     right: [":443", "127.0.0.1:0", "[::1]:8080", "localhost:80", "unix:/run/x.sock", "tailnet:4003", "tailnet:65535"],
@@ -149,6 +149,15 @@ for (const [name, { right, wrong }] of Object.entries(CASES)) {
     for (const text of wrong) assert.match(format(text) ?? "(accepted)", /^(?:is|must|has|needs|begins|names) /, JSON.stringify(text));
   });
 }
+
+test("a tag or a person where a network must stand is shown how 'allow' takes it", () => {
+  const explain = (text: string): string => FORMATS["network"]?.(text) ?? "";
+  const where = "of the tailnet and no network; on a 'tailnet:' listener write allow";
+  assert.equal(explain("tag:bots"), `is a tag ${where}: { tailnet: { tags: [tag:bots] } }`);
+  assert.equal(explain("alice@example.com"), `is a person ${where}: { tailnet: { users: [alice@example.com] } }`);
+  for (const text of ["tag:", "laptop", "tskey-auth-k@1", "a@b@c", "a\u001B@b", "tag:tskey-auth-k1"])
+    assert.match(explain(text), /^is not an IP address/, text);
+});
 
 test("the schema names these formats and no others", () => {
   const named = new Set(Array.from(JSON.stringify(CONFIG_SCHEMA).matchAll(/"format":"(\w+)"/g), ([, name = ""]) => name));

@@ -36,8 +36,17 @@ function size(text: string): string | null {
 
 function network(text: string): string | null {
   const parsed = parseNetwork(text);
-  if (parsed === null) return "is not an IP address or network; write 10.0.0.0/8, 192.168.1.7 or fd00::/8";
+  if (parsed === null) return tailnetIdentity(text) ?? "is not an IP address or network; write 10.0.0.0/8, 192.168.1.7 or fd00::/8";
   return hasHostBits(parsed) ? `is not the beginning of its network; write ${firstAddress(parsed)}/${parsed.prefix}, or the address alone` : null;
+}
+
+/** Of a text that 'allow' takes in another form. */
+function tailnetIdentity(text: string): string | null {
+  const { tailnet_tag: tag, tailnet_user: user } = TAILSCALE_FORMATS;
+  if (tag(text) === null) return `is a tag of the tailnet and no network; on a 'tailnet:' listener write allow: { tailnet: { tags: [${text}] } }`;
+  if (/^[\w.+-]+@[\w.-]+$/.test(text) && user(text) === null)
+    return `is a person of the tailnet and no network; on a 'tailnet:' listener write allow: { tailnet: { users: [${text}] } }`;
+  return null;
 }
 
 function listenAddress(text: string): string | null {

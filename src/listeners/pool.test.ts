@@ -137,7 +137,8 @@ test("a taken port of the tailnet is an error that names it, with nothing left o
   const wanted = [{ name: "live", address: { kind: "tailnet", port } }] as const;
   const pool = new SocketPool();
   await assert.rejects(pool.prepare(wanted, ["127.0.0.1", "127.0.0.2"]), (error: Error) => {
-    assert.equal(error.message, `Cannot listen on tailnet:${port} for listener 'live': address already in use`);
+    const what = `Cannot listen on tailnet:${port} (127.0.0.2:${port}) for listener 'live': address already in use`;
+    assert.equal(error.message, `${what}; another program of this machine or container has that port`);
     return error instanceof ListenError;
   });
   assert.equal(await answers("127.0.0.1", port), false);

@@ -8,10 +8,25 @@ import type { BindAddress, ListenAddress } from "../plan/model.ts";
 /** A port or path cannot be had. */
 export class ListenError extends GatewayError {
   constructor(name: string, address: ListenAddress, cause: unknown) {
-    const isReserved = systemErrorCode(cause) === "EACCES" && address.kind === "tcp" && address.port < 1024;
-    const advice = isReserved ? "; ports below 1024 need root, or 'sysctl net.ipv4.ip_unprivileged_port_start=80'" : "";
-    super("ERR_LISTEN", `Cannot listen on ${formatAddress(address)} for listener '${name}': ${describeSystemError(cause)}${advice}`, { cause });
+    const host = address.kind === "tailnet" ? hostOf(cause) : null;
+    const place = host === null || address.kind !== "tailnet" ? "" : ` (${formatAddress({ kind: "tcp", host, port: address.port })})`;
+    super(
+      "ERR_LISTEN",
+      `Cannot listen on ${formatAddress(address)}${place} for listener '${name}': ${describeSystemError(cause)}${advice(address, systemErrorCode(cause))}`,
+      { cause },
+    );
   }
+}
+
+function advice(address: ListenAddress, code: string | undefined): string {
+  if (code === "EACCES" && address.kind === "tcp" && address.port < 1024)
+    return "; ports below 1024 need root, or 'sysctl net.ipv4.ip_unprivileged_port_start=80'";
+  return code === "EADDRINUSE" && address.kind === "tailnet" ? "; another program of this machine or container has that port" : "";
+}
+
+/** Where a port of the tailnet was about to be bound. */
+function hostOf(cause: unknown): string | null {
+  return cause instanceof Error && "address" in cause && typeof cause.address === "string" ? cause.address : null;
 }
 
 // Everybody in the group may connect: a neighbour container runs under another user.

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { connect, Socket } from "node:net";
 import { test } from "node:test";
 import { startTcpEcho } from "../../test/components/echo.ts";
@@ -172,4 +172,38 @@ test("who is connected is told for 1,000 devices at most, and thousands of nodes
   await waitFor(() => lost.size === 2_000);
   assert.ok(most <= 16 && asked >= 2_000, `${most} at once`);
   assert.equal(peers.clients().length, 0);
+});
+
+test("where a connection ended on our side first nobody is taken from before tailscaled has forgotten it", async () => {
+  let known: TailnetPeer | null = ALICE;
+  const access = { hosts: [], proves: false, whois: () => Promise.resolve(known), node: () => Promise.resolve(null) };
+  const log = openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} });
+  const peers = new TailnetPeers(access, log, FAST);
+  const ended = (readableEnded: boolean): void => {
+    const socket = Object.assign(new EventEmitter(), { readableEnded, localPort: 4003 }) as unknown as Socket;
+    assert.equal(peers.claim(socket, "127.0.0.1", 5_000), true);
+    socket.emit("close");
+  };
+  const claims = (): boolean => peers.claim(new EventEmitter() as unknown as Socket, "127.0.0.1", 5_000);
+  // Ended by tailscaled, which has forgotten it with that.
+  ended(true);
+  ended(false);
+  assert.equal(claims(), false);
+  // A few looks later it is still known.
+  let looks = 0;
+  access.whois = () => {
+    looks += 1;
+    return Promise.resolve(known);
+  };
+  await waitFor(() => looks >= 2);
+  assert.equal(claims(), false);
+  known = null;
+  await waitFor(claims);
+  // Where tailscaled is known to hold the other end, the port says nothing.
+  const proving = new TailnetPeers({ ...access, proves: true }, log, FAST);
+  for (let i = 0; i < 2; i += 1) {
+    const socket = Object.assign(new EventEmitter(), { readableEnded: false }) as unknown as Socket;
+    assert.equal(proving.claim(socket, "127.0.0.1", 5_000), true);
+    socket.emit("close");
+  }
 });

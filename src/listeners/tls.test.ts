@@ -57,7 +57,7 @@ async function serve(options: Options = {}): Promise<{ port: number; stats: TlsS
       internal: source === null,
       protocol: { ...protocol, key: JSON.stringify(protocol) },
     },
-    { listener, hosts: ["a.example.com"], listenHost: "127.0.0.1", acme: source, tailscale: null, internalCa: ca, tickets },
+    { listener, hosts: ["a.example.com"], listenHost: "127.0.0.1", tailnetNames: () => [], acme: source, tailscale: null, internalCa: ca, tickets },
   );
   const stats = new TlsStats();
   const terminator = createTlsTerminator({

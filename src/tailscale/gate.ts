@@ -11,6 +11,7 @@ export class Gate {
   readonly #bus: Bus;
   readonly #log: Log;
   readonly #seal = new SealKeeper();
+  #shieldsError = "";
   /** Ports that the next plan opens, while it is being committed. */
   #ahead: ReadonlySet<number> | null = null;
 
@@ -23,7 +24,7 @@ export class Gate {
   /** What is proven of what the plan asks for; `seal` null: nothing is. */
   facts(plan: TailscalePlan): { readonly seal: SealState | null; readonly sealError: string } {
     const { state, error } = this.#seal;
-    return { seal: plan.seal && state?.kind === "none" ? null : state, sealError: error };
+    return { seal: plan.seal && state?.kind === "none" ? null : state, sealError: error === "" ? this.#shieldsError : error };
   }
 
   /** Opens no port that is not in the set; null: those of the plan. */
@@ -76,10 +77,14 @@ export class Gate {
 
   async #setShields(isUp: boolean, prefs: LocalPrefs): Promise<LocalPrefs> {
     try {
-      return await this.#api.editPrefs({ ShieldsUp: isUp });
+      const present = await this.#api.editPrefs({ ShieldsUp: isUp });
+      this.#shieldsError = "";
+      return present;
     } catch (error) {
       if (isNoAnswer(error)) throw error;
-      this.#log.warn({ event: "tailnet_shields_failed", err: error }, `The shields of the node cannot be ${isUp ? "raised" : "lowered"}`);
+      const reason = `The shields of the node cannot be ${isUp ? "raised" : "lowered"}: ${error instanceof Error ? error.message : String(error)}`;
+      if (reason !== this.#shieldsError) this.#log.warn({ event: "tailnet_shields_failed" }, reason);
+      this.#shieldsError = reason;
       return prefs;
     }
   }

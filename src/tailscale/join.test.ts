@@ -77,13 +77,14 @@ test("a failed exchange of an OAuth secret does not take the URL away that someb
   assert.partialDeepStrictEqual(decide({ memory, prefs: JOINED, now: NOW + 60_000 }), { kind: "login", authKey: "tskey-auth-one" });
 });
 
-test("another control server is another network: the old one is left, then the node logs in anew", () => {
+test("a node that is logged in stays with its control server, whatever the file names; another login goes where it says", () => {
   const moved = nodePlan({ controlUrl: "http://other.test" });
-  assert.equal(decide({ plan: moved, status: RUNNING_STATUS, prefs: JOINED }).kind, "leave");
-  assert.partialDeepStrictEqual(decide({ plan: moved, status: RUNNING_STATUS, prefs: JOINED, memory: { left: true } }), {
-    kind: "login",
-    authKey: "tskey-auth-one",
-  });
+  const silent = nodePlan({ controlUrl: null });
+  for (const plan of [moved, silent]) assert.equal(decide({ plan, status: RUNNING_STATUS, prefs: JOINED }).kind, "wait");
+  assert.partialDeepStrictEqual(decide({ plan: moved }), { kind: "login", prefs: { ControlURL: "http://other.test" } });
+  // Of a node whose login has ended the state knows where it belongs.
+  const ended = { ...RUNNING_STATUS, state: "NeedsLogin" as const };
+  assert.partialDeepStrictEqual(decide({ plan: silent, status: ended, prefs: JOINED }), { kind: "login", prefs: { ControlURL: "http://control.test" } });
 });
 
 test("a logout by command holds until the key or the control server is another", () => {

@@ -10,8 +10,6 @@ export type JoinMemory = {
   attempt: { readonly authKey: string | null; readonly controlUrl: string | null } | null;
   /** The auth key that was refused, why in words, and when it is tried again. */
   refused: { readonly authKey: string; readonly reason: string; readonly times: number; readonly retryAtMs: number } | null;
-  /** That the network which the state belongs to was left for the plan's. */
-  left: boolean;
   /** The plan under which somebody ordered a logout: it holds until the key or the control server is another. */
   loggedOut: { readonly authKey: string | null; readonly controlUrl: string | null } | null;
 };
@@ -20,8 +18,6 @@ export type JoinStep =
   | { readonly kind: "wait" }
   /** Changes preferences of the running backend. */
   | { readonly kind: "edit"; readonly prefs: Partial<LocalPrefs> }
-  /** Leaves another network. */
-  | { readonly kind: "leave" }
   /** Starts the backend with all preferences and asks for a login, by the key or by a browser. */
   | { readonly kind: "login"; readonly authKey: string | null; readonly prefs: Partial<LocalPrefs> };
 
@@ -31,7 +27,7 @@ const MAX_RETRY_MS = 60 * 60_000;
 const EXCHANGE_RETRY_MS = 60_000;
 
 export function createJoinMemory(): JoinMemory {
-  return { attempt: null, refused: null, left: false, loggedOut: null };
+  return { attempt: null, refused: null, loggedOut: null };
 }
 
 /** @param exitNodeId see `differingPrefs` */
@@ -44,9 +40,8 @@ export function nextStep(
   nowMs: number,
 ): JoinStep {
   if (isLoggedOutByCommand(plan, memory)) return WAIT;
-  const isElsewhere = status.haveNodeKey && !isSameControl(prefs.ControlURL, plan.controlUrl);
-  if (isElsewhere && !memory.left) return { kind: "leave" };
-  if (!isElsewhere && holdsLogin(status, prefs)) {
+  // Of whichever control server: a slip in its URL, or a variable that is not set, must not cost the node its login.
+  if (holdsLogin(status, prefs)) {
     const differing = differingPrefs(plan, prefs, exitNodeId);
     const change = prefs.WantRunning ? differing : { ...differing, WantRunning: true };
     return Object.keys(change).length === 0 ? WAIT : { kind: "edit", prefs: change };
@@ -59,7 +54,8 @@ export function nextStep(
     return Object.keys(differing).length === 0 ? WAIT : { kind: "edit", prefs: differing };
   }
   // Shields are up from the first moment: the serve config that seals can only be set after the login.
-  return { kind: "login", authKey, prefs: { ...plannedPrefs(plan), WantRunning: true, LoggedOut: false, ShieldsUp: true } };
+  const control = plan.controlUrl === null && status.haveNodeKey ? { ControlURL: prefs.ControlURL } : {};
+  return { kind: "login", authKey, prefs: { ...plannedPrefs(plan), ...control, WantRunning: true, LoggedOut: false, ShieldsUp: true } };
 }
 
 /** Whether a logout that somebody ordered still holds. */

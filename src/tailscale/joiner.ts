@@ -1,5 +1,4 @@
 // Carries out what join.ts decides, and remembers what was tried.
-import { within } from "../lib/within.ts";
 import type { TailscaleNodePlan } from "../plan/model.ts";
 import type { Bus } from "./bus.ts";
 import { afterFailedExchange, afterRefusal, createJoinMemory, hideKeys, isRateLimit, nextStep, refusalInWords } from "./join.ts";
@@ -13,7 +12,6 @@ type Tools = Pick<SessionTools, "log" | "resolveAuthKey">;
 type Order = { readonly plan: TailscaleNodePlan; readonly resolve: (outcome: Outcome) => void };
 type Outcome = { readonly ok: boolean; readonly message: string };
 
-const LEAVE_MS = 5_000;
 const FIRST_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 60_000;
 const TAGS_BLAMED_MS = 60_000;
@@ -89,7 +87,7 @@ export class Joiner {
   #judge(plan: TailscaleNodePlan, status: LocalStatus): void {
     const { attempt } = this.#memory;
     if (status.state === "Running" || status.state === "NeedsMachineAuth") {
-      this.#memory = { ...this.#memory, attempt: null, refused: null, left: false };
+      this.#memory = { ...this.#memory, attempt: null, refused: null };
       this.#bus.forget();
       if (this.#changedTags !== null && performance.now() - this.#changedTags.atMs > TAGS_BLAMED_MS) this.#changedTags = null;
       return;
@@ -97,7 +95,7 @@ export class Joiner {
     const { said } = this.#bus;
     if (said === "" || attempt === null || attempt.authKey === null || isRateLimit(said)) return;
     this.#bus.forget();
-    const reason = refusalInWords(plan, said);
+    const reason = refusalInWords({ ...plan, authKey: attempt.authKey }, said);
     // tailscaled would go on trying it, every half minute; what follows without a key ends that.
     this.#memory = afterRefusal(this.#memory, attempt.authKey, reason, performance.now());
     this.#tools.log.warn({ event: "tailnet_key_refused" }, reason);
@@ -105,18 +103,7 @@ export class Joiner {
 
   async #take(plan: TailscaleNodePlan, step: Exclude<JoinStep, { kind: "wait" }>, status: LocalStatus, stopped: AbortSignal): Promise<void> {
     const { log } = this.#tools;
-    if (step.kind === "leave") {
-      log.warn(
-        { event: "tailnet_control_changed" },
-        "'tailscale.control_url' names another network than the state: that one is left, and the node logs in anew",
-      );
-      this.#memory = { ...this.#memory, left: true, attempt: null };
-      // The old network may be out of reach; the new login takes over from it all the same.
-      const left = this.#api
-        .logout()
-        .catch((error: unknown) => log.debug({ event: "tailnet_logout_failed", err: error }, "The old network did not confirm the logout"));
-      await within(left, LEAVE_MS);
-    } else if (step.kind === "edit") {
+    if (step.kind === "edit") {
       const names = Object.keys(step.prefs);
       if (step.prefs.AdvertiseTags !== undefined) this.#changedTags = { tags: step.prefs.AdvertiseTags, atMs: performance.now() };
       this.#changedAtMs = Date.now();

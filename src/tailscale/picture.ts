@@ -5,6 +5,7 @@ import type { TailscaleNodePlan, TailscalePlan } from "../plan/model.ts";
 import { createJoinMemory, hideKeys, isLoggedOutByCommand, isRateLimit } from "./join.ts";
 import type { JoinMemory } from "./join.ts";
 import type { LocalPrefs, LocalStatus } from "./local-api-types.ts";
+import { isSameControl } from "./prefs.ts";
 import type { SealState } from "./seal.ts";
 import type { TailnetState, TailnetStatus } from "./status.ts";
 
@@ -15,6 +16,8 @@ export type Facts = {
   readonly restarts: number;
   /** Why tailscaled does not run or does not answer. */
   readonly trouble: string;
+  /** It does not answer now: what is known of it is from before. */
+  readonly silent: boolean;
   /** Null: not known at present. `prefs` is null for a tailscaled that is not ours, too. */
   readonly status: LocalStatus | null;
   readonly prefs: LocalPrefs | null;
@@ -56,7 +59,7 @@ export function drawPicture(facts: Facts): TailnetStatus {
     mode: plan.kind === "external" ? "external" : plan.tun ? "tun" : "userspace",
     state,
     reason: reasons(facts, state).join("; "),
-    serving: isUp && (!plan.seal || isSealed),
+    serving: isUp && !facts.silent && (!plan.seal || isSealed),
     warnings: state === "running" ? warningsOf(facts) : [],
     login_url: plan.kind === "own" && url !== "" ? url : null,
     hostname: plan.kind === "own" ? plan.hostname : null,
@@ -90,6 +93,7 @@ export function pictureBefore(plan: TailscalePlan): TailnetStatus {
     prefs: null,
     said: "",
     refusedSettings: "",
+    silent: false,
     changedAtMs: 0,
     seal: null,
     sealError: "",
@@ -195,10 +199,14 @@ function controlTrouble({ plan, status, said, memory }: Facts): string[] {
   return memory.attempt !== null && memory.attempt.authKey !== null && !isRateLimit(words) ? [] : [`The login is refused by ${where}: ${plain}`];
 }
 
-function warningsOf({ plan, status, nowMs, seal, changedAtMs }: Facts): string[] {
+function warningsOf({ plan, status, prefs, nowMs, seal, changedAtMs }: Facts): string[] {
   const self = status?.self ?? null;
   if (self === null || status === null) return [];
   const found: string[] = [];
+  if (plan.kind === "own" && plan.controlUrl !== null && prefs !== null && !isSameControl(prefs.ControlURL, plan.controlUrl))
+    found.push(
+      `The node belongs to ${prefs.ControlURL === "" ? "Tailscale's own control server" : `the control server '${prefs.ControlURL}'`} and stays there, although 'tailscale.control_url' names another one: to move it, run 'sidegate tailnet logout' and restart the gateway`,
+    );
   const granted = self.dnsName.split(".")[0] ?? "";
   // The control server needs a moment to grant what is new.
   if (plan.kind === "own" && nowMs - changedAtMs >= SETTLING_MS) {

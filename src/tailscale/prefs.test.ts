@@ -29,6 +29,12 @@ test("what the plan does not name is reset, and second doors are shut", () => {
   });
 });
 
+test("tags that the file does not name stay: taking the last one away ends the login", () => {
+  const present = { ...FRESH_PREFS, ...plannedPrefs(plan) };
+  assert.deepEqual(differingPrefs(nodePlan({ tags: [] }), present, null), {});
+  assert.deepEqual(differingPrefs(nodePlan({ tags: ["tag:c"] }), present, null), { AdvertiseTags: ["tag:c"] });
+});
+
 test("the order of tags is no difference, and the control server is for a login to change", () => {
   assert.deepEqual(differingPrefs(plan, { ...present, AdvertiseTags: ["tag:a", "tag:b"], ControlURL: "http://other.test" }, null), {});
   assert.deepEqual(differingPrefs(plan, { ...present, AdvertiseTags: ["tag:a"] }, null), { AdvertiseTags: ["tag:b", "tag:a"] });

@@ -40,6 +40,8 @@ export function differingPrefs(plan: TailscaleNodePlan, present: LocalPrefs, exi
   const { ControlURL: _, ...wanted } = plannedPrefs(plan);
   const isResolved = wanted.ExitNodeIP !== "" && present.ExitNodeIP === "" && present.ExitNodeID !== "" && present.ExitNodeID === exitNodeId;
   const differing = Object.entries(wanted).filter(([name, value]) => {
+    // Taking all tags away ends the login at the control server: none in the file means those that there are.
+    if (name === "AdvertiseTags" && plan.tags.length === 0) return false;
     if (isResolved && (name === "ExitNodeIP" || name === "ExitNodeID")) return false;
     return normal(value) !== normal(present[name as keyof LocalPrefs]);
   });

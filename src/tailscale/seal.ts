@@ -115,8 +115,7 @@ export class SealKeeper {
       this.#failures = 0;
     } catch (error) {
       this.#isSuspect = true;
-      // A config that cannot be understood is not the one that was proven.
-      if (isNoAnswer(error) && !(error instanceof LocalApiError && error.failure === "bad_answer")) throw error;
+      if (isNoAnswer(error)) throw error;
       this.#proven = null;
       this.error = `The ports that no listener opens could not be refused: ${error instanceof Error ? error.message : String(error)}`;
       this.#retryAtMs = performance.now() + Math.min(FIRST_RETRY_MS * 2 ** this.#failures, MAX_RETRY_MS);
@@ -125,9 +124,9 @@ export class SealKeeper {
   }
 }
 
-/** Whether tailscaled said nothing at all, so that nothing is known of it. */
+/** Whether tailscaled said nothing at all, so that nothing is known of it. What cannot be understood is an answer: it is not the one that was proven. */
 export function isNoAnswer(error: unknown): boolean {
-  return error instanceof GatewayError && "status" in error && error.status === 0;
+  return error instanceof LocalApiError && error.status === 0 && error.failure !== "bad_answer";
 }
 
 function keyOf(order: SealOrder): string {

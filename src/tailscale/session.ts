@@ -35,6 +35,7 @@ export class Session {
   #local: LocalStatus | null = null;
   #prefs: LocalPrefs | null = null;
   #trouble = "";
+  #isSilent = false;
   #joiningSince: number | null = performance.now();
   #lookedAt: (() => void)[] = [];
   #told = "";
@@ -162,6 +163,7 @@ export class Session {
 
   #forgetNode(trouble: string): void {
     this.#trouble = trouble;
+    this.#isSilent = false;
     this.#pulse.reset();
     this.#local = null;
     this.#prefs = null;
@@ -193,6 +195,7 @@ export class Session {
     if (!this.#isUp) return this.#tools.tickMs;
     this.#pulse.beat();
     this.#trouble = "";
+    this.#isSilent = false;
     if (status.state !== "Running" || status.self?.id !== this.#local?.self?.id) this.#gate.reset();
     this.#local = status;
     this.#prefs = prefs;
@@ -212,15 +215,28 @@ export class Session {
     const pauseMs = this.#pulse.miss();
     const reason = error instanceof Error ? error.message : String(error);
     this.#tools.log.debug({ event: "tailnet_failed", err: error }, `tailscaled could not be spoken to: ${reason}`);
-    if (!this.#isUp || !(this.#pulse.isIll || this.#daemon === null)) return pauseMs;
-    this.#trouble =
-      this.#daemon === null ? `The tailscaled at '${this.api.socket}' does not answer: ${reason}` : `tailscaled does not do what it is told: ${reason}`;
-    if (!isNoAnswer(error) || !(this.#pulse.isHung || this.#daemon === null)) return pauseMs;
+    if (!this.#isUp) return pauseMs;
+    if (this.#daemon === null) {
+      this.#trouble = `The tailscaled at '${this.api.socket}' does not answer: ${reason}`;
+      if (isNoAnswer(error)) this.#forgetState();
+    } else if (isNoAnswer(error)) {
+      // Nobody can be let in meanwhile: that is to be said at once.
+      this.#isSilent = true;
+      this.#trouble = `tailscaled does not answer, and connections are refused until it does: ${reason}`;
+      if (!this.#pulse.isHung) return pauseMs;
+      this.#forgetState();
+      this.#pulse.beat();
+      this.#daemon.restart("it does not answer");
+    } else if (this.#pulse.isIll) {
+      this.#trouble = `tailscaled does not do what it is told: ${reason}`;
+      this.#forgetState();
+    }
+    return pauseMs;
+  }
+
+  #forgetState(): void {
     this.#local = null;
     this.#gate.reset();
-    this.#pulse.beat();
-    this.#daemon?.restart("it does not answer");
-    return pauseMs;
   }
 
   #draw(): TailnetStatus {
@@ -231,6 +247,7 @@ export class Session {
       trouble: this.#isUp ? this.#trouble : (this.#daemon?.trouble ?? ""),
       status: this.#local,
       prefs: this.#prefs,
+      silent: this.#isSilent,
       ...this.#joiner.facts,
       said: this.#bus.said,
       ...this.#gate.facts(this.#plan),

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { FakeLocalApi, FRESH_PREFS, noAnswer, nodePlan, RUNNING_STATUS } from "../../test/components/fake-local-api.ts";
 import { waitFor } from "../../test/components/wait.ts";
@@ -26,7 +29,7 @@ type Scene = {
 };
 
 /** A tailnet whose tailscaled comes up at once, and by a login with any key but `bad` becomes a running node. */
-function play(t: TestContext, plan: TailscalePlan | null = nodePlan()): Scene {
+function play(t: TestContext, plan: TailscalePlan | null = nodePlan(), pid: number | null = null): Scene {
   const api = new FakeLocalApi();
   const lines: string[] = [];
   const daemons: string[] = [];
@@ -44,7 +47,7 @@ function play(t: TestContext, plan: TailscalePlan | null = nodePlan()): Scene {
     given.onUp();
     return {
       socket: api.socket,
-      pid: null,
+      pid,
       restarts: 0,
       trouble: "",
       restart: (reason) => void daemons.push(`restart: ${reason}`),
@@ -202,6 +205,28 @@ test("more than 256 questions at once are refused", async (t) => {
   assert.equal(await asked[299], null);
   resolve();
   assert.equal((await Promise.all(asked)).filter((peer) => peer !== null).length, 256);
+});
+
+test("a connection whose other end tailscaled does not hold is nobody's, whatever it thinks of the port", async (t) => {
+  const server = createServer((socket) => void socket.on("error", () => {}).resume()).listen(0, "127.0.0.1");
+  t.after(() => server.close());
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const socket = connect(port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  await once(socket, "connect");
+  const other = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" });
+  t.after(() => other.kill("SIGKILL"));
+  for (const [pid, name] of [
+    [process.pid, PEER.name],
+    [other.pid ?? 0, undefined],
+  ] as const) {
+    const { api, tailnet, serving } = play(t, nodePlan(), pid);
+    await serving();
+    api.peers.set(`127.0.0.1:${socket.localPort}`, PEER);
+    assert.equal((await tailnet.whois("127.0.0.1", socket.localPort ?? 0, port))?.name, name);
+    assert.equal(tailnet.proves, true);
+  }
 });
 
 test("ports that go away are refused before their sockets close, and come back with the next plan", async (t) => {

@@ -115,7 +115,16 @@ export async function openTailnetListeners(first: Story, timing: Partial<Tailnet
     };
     const certificates =
       story.tls === true
-        ? createListenerTls(tls, { listener: "l", hosts: [], listenHost: null, acme: null, tailscale: null, internalCa: null, tickets: null })
+        ? createListenerTls(tls, {
+            listener: "l",
+            hosts: [],
+            listenHost: null,
+            tailnetNames: () => [],
+            acme: null,
+            tailscale: null,
+            internalCa: null,
+            tickets: null,
+          })
         : null;
     const shared = story.tls === true ? { tls } : {};
     const result: ListenerUpdate[] = [];

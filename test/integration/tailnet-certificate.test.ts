@@ -99,6 +99,7 @@ async function setUp(t: TestContext) {
     tailnet: {
       runs: () => tailnet.runs,
       domains: () => tailnet.domains,
+      names: () => [],
       certificate(domain, minValidityMs) {
         // The gateway's tailnet is an object with methods, too.
         assert.ok(this.runs());

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
+import { connect } from "node:tls";
 import { Agent, fetch as undiciFetch, request } from "undici";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
@@ -100,6 +101,29 @@ test("an MCP client of an admitted person works over HTTPS without any token, an
   await using other = await askerOn(bot, "https");
   const refused = await other.ask("/mcp");
   assert.equal(refused.status, 403, refused.body);
+});
+
+test("a certificate of the local CA fits what clients in the tailnet call the node", async (t) => {
+  if (skipWithout(t, missing)) return;
+  assert.ok(laptop !== undefined);
+  await using forward = await laptop.forward("gateway", ports.https);
+  const [ca, { tailnet: node }] = await Promise.all([gateway.ca(), gateway.status()]);
+  const statusAs = async (servername: string): Promise<number> => {
+    const dispatcher = new Agent({ connect: { ca, servername } });
+    const { statusCode, body } = await request(`https://localhost:${forward.port}/nothing`, { dispatcher });
+    await body.dump();
+    await dispatcher.destroy();
+    return statusCode;
+  };
+  for (const name of ["gateway.tail.test", "gateway"]) assert.equal(await statusAs(name), 404, name);
+  await assert.rejects(statusAs("other.tail.test"), { code: "ERR_TLS_CERT_ALTNAME_INVALID" });
+  // By address a client sends no server name.
+  const socket = connect({ host: "127.0.0.1", port: forward.port, ca, checkServerIdentity: () => undefined });
+  await once(socket, "secureConnect");
+  const shown = socket.getPeerX509Certificate();
+  socket.destroy();
+  assert.equal(node?.addresses.length, 2);
+  for (const address of node.addresses) assert.equal(shown?.checkIP(address), address);
 });
 
 test("a token or the tailnet admits, each by itself, and the upstream is told who and by what", async (t) => {

@@ -190,16 +190,22 @@ test("a control server that is away at the start is named, and the node joins wh
   await gateway.until(({ serving }) => serving);
 });
 
-test("another control server is another network, and the node logs in there", async (t) => {
+test("another control server in the file costs no login: the node stays where it is, and says so, until somebody logs it out", async (t) => {
   if (skipWithout(t, missingTailnet())) return;
   await using net = await startTailnet();
   await using other = await startTailnet();
   const gateway = await startGateway(t, net);
   await gateway.until(({ serving }) => serving);
+  const [before] = await net.nodes();
+  gateway.tailnet.apply({ ...gateway.plan, controlUrl: other.controlUrl });
+  await gateway.until(({ warnings, serving }) => serving && /stays there.*'sidegate tailnet logout'/.test(warnings.join()));
+  gateway.tailnet.apply({ ...gateway.plan, controlUrl: null });
+  await gateway.until(({ warnings, serving }) => serving && warnings.length === 0);
+  assert.deepEqual([(await net.nodes()).map(({ ID }) => ID), await other.nodes()], [[before?.ID], []]);
+  assert.equal((await gateway.tailnet.logout()).ok, true);
   gateway.tailnet.apply({ ...gateway.plan, controlUrl: other.controlUrl });
   await waitFor(() => other.find("gw"), { timeoutMs: PATIENT_MS });
   await gateway.until(({ serving }) => serving);
-  assert.ok(gateway.lines.join("").includes("tailnet_control_changed"));
 });
 
 test("only what listeners open answers, also while tailscaled is killed and comes back, and when a port goes away", async (t) => {
