@@ -94,8 +94,8 @@ export class GatewayTailnet implements TailnetAccess {
     return this.#tailnet?.proves ?? false;
   }
 
-  whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null> {
-    return this.#tailnet?.whois(address, port, localPort) ?? Promise.resolve(null);
+  whois(address: string, port: number, localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null> {
+    return this.#tailnet?.whois(address, port, localPort, isDoubtful) ?? Promise.resolve(null);
   }
 
   node(address: string): Promise<TailnetPeer | null | undefined> {

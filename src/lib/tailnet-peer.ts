@@ -22,13 +22,14 @@ export type TailnetPeer = {
 export type TailnetAccess = {
   /** Where `tailnet:` listeners are bound: 127.0.0.1 in userspace mode, the node's addresses with a kernel interface; empty while those are not known. */
   readonly hosts: readonly string[];
-  /** Whether `whois` also proves that tailscaled itself holds the other end of a connection over loopback; otherwise it goes by ports alone. */
+  /** Whether it can be proven that tailscaled itself holds the other end of a connection over loopback: `whois` alone goes by ports. */
   readonly proves: boolean;
   /**
    * Whose connection it is, by its remote address and port, and our port. Null: nobody's of the tailnet (a local process, our own node), or tailscaled does not say:
    * the connection is refused.
+   * @param isDoubtful the port may be remembered for somebody else: nobody, unless it is proven that tailscaled holds the connection
    */
-  whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null>;
+  whois(address: string, port: number, localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null>;
   /** The node that has this address of the tailnet, as it is known now; null when it is gone or expired, undefined when tailscaled does not answer. */
   node(address: string): Promise<TailnetPeer | null | undefined>;
 };

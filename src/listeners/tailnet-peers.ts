@@ -35,6 +35,8 @@ const WORKERS = 16;
 const MAX_CLIENTS = 1_000;
 // Each takes 180 ms of tailscaled.
 const MAX_FORGETTING = 20;
+// tailscaled forgets a connection at once when both its sides have ended.
+const FORGETTING_MS = 5_000;
 
 type Entry = { readonly socket: Socket; readonly listener: TailnetListener; peer: TailnetPeer; confirmedAt: number };
 
@@ -49,10 +51,10 @@ export class TailnetPeers {
   readonly #origins = new Map<string, Socket>();
   readonly #doubted = new WeakSet<Socket>();
   /**
-   * Where connections came from that ended on our side first: tailscaled may still think of their peers when another process comes from there (seen).
-   * Nobody is taken from there before tailscaled has forgotten them.
+   * Where connections came from that are closed: of those that did not end on tailscaled's side it may still think when another process comes from there
+   * (seen), for as long as the peer is silent.
    */
-  readonly #left = new Map<string, { readonly address: string; readonly port: number; readonly localPort: number }>();
+  readonly #left = new Map<string, { readonly address: string; readonly port: number; readonly isEnded: boolean; readonly atMs: number }>();
   #timer: NodeJS.Timeout | null = null;
   #checking = false;
 
@@ -63,27 +65,29 @@ export class TailnetPeers {
   }
 
   /**
-   * Notes where a connection comes from, before it is asked whose it is. False: refuse it, and `isDoubted` is true of the other one from there.
+   * Notes where a connection comes from, before it is asked whose it is. `taken`: refuse it, and `isDoubted` is true of the other one from there. `doubtful`:
+   * tailscaled may still think of the one that came from there before.
    * Over loopback tailscaled tells connections apart by their local port alone, which several may share that go to different ports: a local process takes
    * that of somebody's connection to one listener, and is told to be them at another (seen, with IP_LOCAL_PORT_RANGE).
    */
-  claim(socket: Socket, address: string, port: number): boolean {
-    if (!isLoopback({ kind: "tcp", host: address })) return true;
+  claim(socket: Socket, address: string, port: number): "fresh" | "doubtful" | "taken" {
+    if (!isLoopback({ kind: "tcp", host: address })) return "fresh";
     const origin = `${address} ${port}`;
-    if (!this.#access.proves && this.#left.has(origin)) return false;
     const other = this.#origins.get(origin);
     if (other !== undefined) {
       this.#doubted.add(other);
-      return false;
+      return "taken";
     }
+    const left = this.#left.get(origin);
+    const isDoubtful = left !== undefined && (!left.isEnded || performance.now() - left.atMs < FORGETTING_MS);
+    if (!isDoubtful) this.#left.delete(origin);
     this.#origins.set(origin, socket);
     socket.once("close", () => {
       this.#origins.delete(origin);
-      if (this.#access.proves || socket.readableEnded) return;
-      this.#left.set(origin, { address, port, localPort: socket.localPort ?? 0 });
+      this.#left.set(origin, { address, port, isEnded: socket.readableEnded, atMs: performance.now() });
       this.#startTimer();
     });
-    return true;
+    return isDoubtful ? "doubtful" : "fresh";
   }
 
   /** Whether another connection came from where this one does: what tailscaled said since then may be meant for that one. */
@@ -92,8 +96,8 @@ export class TailnetPeers {
   }
 
   /** As `TailnetAccess.whois`; undefined when there is no answer in time. Never rejects. */
-  whois(address: string, port: number, localPort: number): Promise<TailnetPeer | null | undefined> {
-    return within(this.#timing.askMs, this.#access.whois(address, port, localPort));
+  whois(address: string, port: number, localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null | undefined> {
+    return within(this.#timing.askMs, this.#access.whois(address, port, localPort, isDoubtful));
   }
 
   /** Watches over a connection until it closes. */
@@ -133,7 +137,7 @@ export class TailnetPeers {
   }
 
   #tick(): void {
-    if (this.#open.size === 0 && this.#left.size === 0 && this.#timer !== null) {
+    if (this.#open.size === 0 && (this.#left.size === 0 || this.#access.proves) && this.#timer !== null) {
       clearInterval(this.#timer);
       this.#timer = null;
       return;
@@ -153,9 +157,11 @@ export class TailnetPeers {
       for (const address of addresses) await this.#check(address);
     };
     await Promise.all(Array.from({ length: WORKERS }, work));
-    for (const [origin, { address, port, localPort }] of [...this.#left].slice(0, MAX_FORGETTING)) {
-      if ((await this.whois(address, port, localPort)) === null) this.#left.delete(origin);
-    }
+    const now = performance.now();
+    for (const [origin, { isEnded, atMs }] of this.#left) if (isEnded && now - atMs >= FORGETTING_MS) this.#left.delete(origin);
+    // Where it can be proven, it is when somebody comes from there.
+    const asked = this.#access.proves ? [] : [...this.#left].slice(0, MAX_FORGETTING);
+    for (const [origin, { address, port }] of asked) if ((await this.whois(address, port, 0, false)) === null) this.#left.delete(origin);
     this.#checking = false;
   }
 

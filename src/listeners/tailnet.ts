@@ -32,13 +32,14 @@ export class TailnetGate {
     // Afterwards it may be gone, and its address with it.
     const { remoteAddress, remotePort, localPort = 0 } = socket;
     if (remoteAddress === undefined || remotePort === undefined) return this.#refuse(socket, "not_on_tailnet");
-    if (this.#pending.size >= MAX_PENDING) return this.#refuse(socket, "too_many_connections");
     const address = plainIp(remoteAddress);
-    if (!this.#peers.claim(socket, address, remotePort)) return this.#refuse(socket, "not_on_tailnet");
+    const claim = this.#peers.claim(socket, address, remotePort);
+    if (claim === "taken") return this.#refuse(socket, "not_on_tailnet");
+    if (this.#pending.size >= MAX_PENDING) return this.#refuse(socket, "too_many_connections");
     const onError = (): void => void socket.destroy();
     socket.on("error", onError);
     this.#pending.add(socket);
-    const peer = await this.#peers.whois(address, remotePort, localPort);
+    const peer = await this.#peers.whois(address, remotePort, localPort, claim === "doubtful");
     if (!this.#pending.delete(socket) || socket.destroyed) return;
     socket.off("error", onError);
     if (peer === undefined) return this.#refuse(socket, "not_on_tailnet: no answer from tailscaled");

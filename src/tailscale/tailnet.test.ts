@@ -89,7 +89,7 @@ test("a seal that cannot be set leaves the shields up, and says so", async (t) =
   assert.equal(api.settings.ShieldsUp, true);
   assert.equal(tailnet.status()?.serving, false);
   assert.match(tailnet.status()?.reason ?? "", /no room; nobody is admitted/);
-  assert.equal(await tailnet.whois("127.0.0.1", 5, 4003), null);
+  assert.equal(await tailnet.whois("127.0.0.1", 5, 4003, false), null);
 });
 
 test("a state whose shields are down is shut before anything else, and sealed", async (t) => {
@@ -151,7 +151,7 @@ test("a tailscaled that does not answer is started again, and admits nobody mean
   api.on = () => {
     throw noAnswer();
   };
-  assert.equal(await tailnet.whois("127.0.0.1", 5, 4003), null);
+  assert.equal(await tailnet.whois("127.0.0.1", 5, 4003, false), null);
   assert.equal(await tailnet.node("100.64.0.2"), undefined);
   await waitFor(() => daemons.includes("restart: it does not answer"), PATIENT);
   assert.equal(tailnet.status()?.serving, false);
@@ -171,11 +171,11 @@ test("a call that is never answered holds up neither apply nor status nor close"
 
 test("who a connection belongs to: peers by their node, and nobody else", async (t) => {
   const { api, tailnet, serving } = play(t);
-  assert.equal(await tailnet.whois("127.0.0.1", 1, 4003), null);
+  assert.equal(await tailnet.whois("127.0.0.1", 1, 4003, false), null);
   await serving();
   const ask = async (whois: Partial<WhoIs>): Promise<unknown> => {
     api.peers.set("127.0.0.1:7", { ...PEER, ...whois });
-    return tailnet.whois("::ffff:127.0.0.1", 7, 4003);
+    return tailnet.whois("::ffff:127.0.0.1", 7, 4003, false);
   };
   const peer = { address: "100.64.0.2", id: "n2", name: "laptop.tail.test", shortName: "laptop", user: "bob@example.com", tags: [] };
   assert.deepEqual(await ask({}), peer);
@@ -186,9 +186,9 @@ test("who a connection belongs to: peers by their node, and nobody else", async 
   assert.equal(await ask({ id: "n1" }), null, "our own node: a local process");
   assert.equal(await ask({ expired: true }), null);
   assert.equal(await ask({ addresses: [] }), null);
-  assert.equal(await tailnet.whois("127.0.0.1", 8, 4003), null, "unknown");
+  assert.equal(await tailnet.whois("127.0.0.1", 8, 4003, false), null, "unknown");
   api.peers.set("[fd7a::2]:9", PEER);
-  assert.deepEqual(await tailnet.whois("fd7a::2", 9, 4003), peer);
+  assert.deepEqual(await tailnet.whois("fd7a::2", 9, 4003, false), peer);
   api.peers.set("100.64.0.2", PEER);
   assert.deepEqual(await tailnet.node("100.64.0.2"), peer);
   assert.equal(await tailnet.node("100.64.0.3"), null);
@@ -201,7 +201,7 @@ test("more than 256 questions at once are refused", async (t) => {
   const answer = api.on;
   api.on = (call) => (call.startsWith("whois") ? promise : answer(call));
   api.peers.set("127.0.0.1:7", PEER);
-  const asked = Array.from({ length: 300 }, () => tailnet.whois("127.0.0.1", 7, 4003));
+  const asked = Array.from({ length: 300 }, () => tailnet.whois("127.0.0.1", 7, 4003, false));
   assert.equal(await asked[299], null);
   resolve();
   assert.equal((await Promise.all(asked)).filter((peer) => peer !== null).length, 256);
@@ -224,7 +224,7 @@ test("a connection whose other end tailscaled does not hold is nobody's, whateve
     const { api, tailnet, serving } = play(t, nodePlan(), pid);
     await serving();
     api.peers.set(`127.0.0.1:${socket.localPort}`, PEER);
-    assert.equal((await tailnet.whois("127.0.0.1", socket.localPort ?? 0, port))?.name, name);
+    assert.equal((await tailnet.whois("127.0.0.1", socket.localPort ?? 0, port, true))?.name, name);
     assert.equal(tailnet.proves, true);
   }
 });
@@ -362,7 +362,7 @@ test("a tailscaled that ends is off, with the reason, and is shut anew when it i
   await serving();
   daemon().onDown("killed");
   await waitFor(() => tailnet.status()?.serving === false, PATIENT);
-  assert.equal(await tailnet.whois("127.0.0.1", 7, 4003), null);
+  assert.equal(await tailnet.whois("127.0.0.1", 7, 4003, false), null);
   api.told.length = 0;
   daemon().onUp();
   await serving();

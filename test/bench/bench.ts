@@ -216,14 +216,14 @@ async function benchTcp(setting: Setting): Promise<void> {
   say(table("TCP relay", ["measure", "sidegate", "socat", "haproxy", "speed x socat", "CPU x socat"], rows));
 }
 
-/** From a node of a tailnet to the gateway's: to a listener, and past it, straight to the service. */
+/** From a node of a tailnet to a service: through the gateway, and through a tailscaled alone. */
 async function benchTailnet(): Promise<void> {
   const missing = missingTailnet();
   if (missing !== null) return say(`Left out: tailnet, ${missing}: bash test/components/setup.sh`);
   progress("starting a tailnet");
   const tailnet = await openTailnetBench();
   undo.push(() => tailnet.close());
-  const { ways, pid } = tailnet;
+  const { ways } = tailnet;
   const ms = quick ? 500 : 2_000;
   const kinds = [
     ["round trips/s, 16 connections", 16, measureEcho, 1],
@@ -232,8 +232,8 @@ async function benchTailnet(): Promise<void> {
   ] as const;
   const rows: string[][] = [];
   for (const [kind, level, put, unit] of kinds) {
-    for (const way of ways) await put(way.port, level, ms, [pid]);
-    const measured = await alternate<TcpMeasure, (typeof ways)[number]>(`tailnet ${kind}`, quick ? 1 : 5, ways, (way) => put(way.port, level, ms, [pid]));
+    for (const way of ways) await put(way.port, level, ms, [way.pid]);
+    const measured = await alternate<TcpMeasure, (typeof ways)[number]>(`tailnet ${kind}`, quick ? 1 : 5, ways, (way) => put(way.port, level, ms, [way.pid]));
     const [behind = Number.NaN, direct = Number.NaN] = ways.map(({ name }) => medianOf(measured.get(name), ({ perSecond }) => perSecond / unit));
     const [behindCpu = Number.NaN, directCpu = Number.NaN] = ways.map(({ name }) => medianOf(measured.get(name), ({ cpuMicros }) => cpuMicros));
     rows.push(
@@ -243,7 +243,7 @@ async function benchTailnet(): Promise<void> {
   await tailnet.close();
   say(
     table(
-      "Through a tailnet; CPU is that of the gateway with its tailscaled, in µs for each (bulk: each MiB)",
+      "Through a tailnet; CPU is that of the gateway and its tailscaled, or of tailscaled alone, in µs for each (bulk: each MiB)",
       ["measure", "sidegate", "direct", "x direct", "CPU sidegate", "CPU direct", "x direct"],
       rows,
     ),

@@ -1,4 +1,4 @@
-// A tailnet to measure: a peer, and a gateway whose service can be reached through a listener and past it.
+// A tailnet to measure: a peer, a gateway, and a node without one, with the same service behind both.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,15 +8,13 @@ import { startTailnetGateway } from "../components/tailnet-gateway.ts";
 import { openTcpPeer } from "./tcp-load.ts";
 
 export type TailnetBench = {
-  /** Ports of 127.0.0.1 that lead from the peer to the service: behind the gateway first, then direct. */
-  readonly ways: readonly { readonly name: "sidegate" | "direct"; readonly port: number }[];
-  /** The gateway; its tailscaled is a child of it, and serves both ways. */
-  readonly pid: number;
+  /** Ports of 127.0.0.1 that lead from the peer to the service, and the process whose children and itself bring it there: behind the gateway first, then direct. */
+  readonly ways: readonly { readonly name: "sidegate" | "direct"; readonly port: number; readonly pid: number }[];
   /** Idempotent. */
   close(): Promise<void>;
 };
 
-/** Starts all of it. Without the seal, tailscaled hands a port that no listener has to localhost: that is the direct way. */
+/** Starts all of it. A tailscaled without a seal hands its ports to localhost: that is the direct way. */
 export async function openTailnetBench(): Promise<TailnetBench> {
   await using stack = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), "sidegate-bench-tailnet-"));
@@ -24,12 +22,11 @@ export async function openTailnetBench(): Promise<TailnetBench> {
   const service = await openTcpPeer();
   stack.defer(() => service.close());
   const tailnet = stack.use(await startTailnet());
-  const peer = await tailnet.node("peer");
+  const [peer, plain] = await Promise.all([tailnet.node("peer"), tailnet.node("plain")]);
   const port = await freePort();
   const gateway = stack.use(
     await startTailnetGateway(tailnet, {
-      yaml: `tailscale: { hostname: gateway, control_url: "${tailnet.controlUrl}", seal: false }
-access_log: { dir: ${dir} }
+      yaml: `access_log: { dir: ${dir} }
 listeners:
   relay: { protocol: tcp, listen: "tailnet:${port}", upstream: "127.0.0.1:${service.port}" }
 `,
@@ -38,14 +35,13 @@ listeners:
       expectErrors: true,
     }),
   );
-  const [behind, direct] = [stack.use(await peer.forward("gateway", port)), stack.use(await peer.forward("gateway", service.port))];
+  const [behind, direct] = [stack.use(await peer.forward("gateway", port)), stack.use(await peer.forward("plain", service.port))];
   const all = stack.move();
   return {
     ways: [
-      { name: "sidegate", port: behind.port },
-      { name: "direct", port: direct.port },
+      { name: "sidegate", port: behind.port, pid: gateway.child.pid ?? 0 },
+      { name: "direct", port: direct.port, pid: plain.child.pid ?? 0 },
     ],
-    pid: gateway.child.pid ?? 0,
     close: () => all.disposeAsync(),
   };
 }

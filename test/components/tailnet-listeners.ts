@@ -48,10 +48,11 @@ export class FakeTailnet implements TailnetAccess {
 
   proves = false;
 
-  async whois(address: string, port: number): Promise<TailnetPeer | null> {
+  async whois(address: string, port: number, _localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null> {
     const { caller } = this;
     this.asked.push({ address, port });
     await this.held;
+    if (isDoubtful) return null;
     if (caller !== null) this.#seen.set(caller.address, caller);
     return caller;
   }

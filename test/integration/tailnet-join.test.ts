@@ -215,7 +215,9 @@ test("only what listeners open answers, also while tailscaled is killed and come
   for (let i = 0; i < 40; i += 1) decoys.push(await serveText(t, 0, () => "SECRET"));
   const port = await freePort();
   const [gateway, laptop] = await Promise.all([startGateway(t, net, { ports: [port] }), net.node("laptop")]);
-  await serveText(t, port, async ({ remoteAddress = "", remotePort = 0 }) => JSON.stringify(await gateway.tailnet.whois(remoteAddress, remotePort, port)));
+  await serveText(t, port, async ({ remoteAddress = "", remotePort = 0 }) =>
+    JSON.stringify(await gateway.tailnet.whois(remoteAddress, remotePort, port, false)),
+  );
   const { addresses, socket } = await gateway.until(({ serving }) => serving);
   const [address = ""] = addresses;
 
@@ -274,7 +276,7 @@ test("a tailscaled of somebody else is sealed as long as we are there, and never
   await serveText(
     t,
     port,
-    async ({ remoteAddress = "", remotePort = 0 }) => (await gateway.tailnet.whois(remoteAddress, remotePort, port))?.shortName ?? "nobody",
+    async ({ remoteAddress = "", remotePort = 0 }) => (await gateway.tailnet.whois(remoteAddress, remotePort, port, false))?.shortName ?? "nobody",
   );
   gateway.tailnet.apply(external);
   const open = await gateway.until(({ mode, serving }) => mode === "external" && serving);
