@@ -58,6 +58,8 @@ export class AcmeCertificate {
   #planKey: string;
   #lookAtMs = 0;
   #attempt: Promise<Attempt> | null = null;
+  /** Whether the CA has answered to it: what is left is writing that down. */
+  #isAnswered = false;
   #asking: Promise<void> | null = null;
 
   constructor(context: AcmeContext, issuer: AcmeIssuer, stateDir: string, plan: AcmeOrderPlan, names: readonly string[]) {
@@ -131,6 +133,9 @@ export class AcmeCertificate {
 
   /** Orders it when it is due, or when `asked`; joins an attempt that is under way. Never rejects. */
   attempt(asked: boolean): Promise<Attempt> {
+    // Somebody who has seen how the last one ended asks for another one, although that one's lock is not released yet.
+    if (asked && this.#attempt !== null && this.#isAnswered) return this.#attempt.then(() => this.attempt(true));
+    if (this.#attempt === null) this.#isAnswered = false;
     this.#attempt ??= this.#try(asked)
       .catch((error: unknown) => this.#failed(error, null))
       .finally(() => (this.#attempt = null));
@@ -198,7 +203,9 @@ export class AcmeCertificate {
     try {
       const request = { account, names: this.names, challenge, dns, replaces: this.#record.served?.cert ?? null, signal };
       issued = this.#check(await untilAborted(this.#issuer.order(request), signal));
+      this.#isAnswered = true;
     } catch (error) {
+      this.#isAnswered = true;
       if (this.#stop.signal.aborted) return this.#stopped();
       return this.#failed(signal.aborted ? new AcmeError(`The CA did not answer in ${formatDuration(timeoutMs)}`) : error, planKey);
     }

@@ -320,14 +320,11 @@ test("the CA's Retry-After is waited out, and 'renew' does not wait", async () =
 });
 
 test("'renew' orders whatever the age, by name or wildcard, joins what is under way, and knows no other names", async () => {
-  const stateDir = newState();
-  await using gateway = open(stateDir);
+  await using gateway = open(newState());
   const plan = planOf([["*.example.com"]]);
   const source = (await gateway.use(plan)).source(plan);
   await waitFor(() => gateway.events.length === 1);
-  // An order is under way until its lock is released: a 'renew' before that joins it.
-  await waitFor(() => !existsSync(filesOf(stateDir, ["*.example.com"]).lock));
-  await looks(gateway);
+  // Its lock may not be released yet: whoever has seen how it ended asks for another one all the same.
   const old = source.get("a.example.com");
   const all = await Promise.all(["a.example.com", "b.example.com", "*.example.com"].map((name) => gateway.certificates.renew(name)));
   assert.deepEqual(
