@@ -45,6 +45,7 @@ export class ConfigError extends GatewayError {
 const PEM_KEY = /\b(?:cert|key)_file$/;
 const SETTLING_LOOKS = 5;
 const SETTLING_MS = 200;
+const LAST_WORDS_MS = 300;
 
 type GoodConfig = Extract<LoadedConfig, { ok: true }>;
 type Prepared = {
@@ -354,7 +355,10 @@ export class Gateway {
     await this.#running?.catch(() => {});
     // Whoever stops us waits for all of it, and not longer: Docker kills after 10 s.
     const leftMs = Math.max(0, drainTimeoutMs - (performance.now() - startedAt));
+    const hasGuests = this.#listeners.tailnetClients().length > 0;
     await Promise.all([this.#listeners.close(leftMs), this.#certificates.close()]);
+    // tailscaled carries the ends of their connections to them: without it they would wait for ever.
+    if (hasGuests) await delay(LAST_WORDS_MS);
     await this.#tailnet.close();
     this.#upstreams.destroy();
     await this.#admin?.close();

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { waitFor } from "./wait.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 45_000;
 const STOP_TIMEOUT_MS = 15_000;
 
 export type LogLine = { level: string; msg: string; time: string; [key: string]: unknown };

@@ -89,12 +89,13 @@ test("a session outlives an edit, a stop drains it and ends in time, and each st
   await project.compose("stop", "sidegate");
   assert.equal((await docker(["inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", id])).trim(), "0 false");
   assert.match(await project.logs("sidegate"), /"event":"stopping"[^]*Drain deadline passed[^]*"event":"stopped"/);
-  assert.deepEqual(await session.next(), { error: "disconnected" });
 
   // The key was for the first start: the volume holds the login.
   const joined = (await project.logs("sidegate")).split('"event":"tailnet_login"').length;
   await project.compose("start", "sidegate");
   await waitForHealth(/^ready\n/);
+  // The end of its session may have been lost with tailscaled: then it notices when it sends.
+  assert.equal(typeof (await session.ask("time")).error, "string");
   await assertTrades(4003, "U1234567");
   assert.equal((await project.logs("sidegate")).split('"event":"tailnet_login"').length, joined);
   assert.deepEqual(await gatewayNodes(), nodes);
