@@ -107,8 +107,7 @@ export class GatewayTailnet implements TailnetAccess {
   }
 
   certificate(domain: string, minValidityMs: number): Promise<{ readonly cert: string; readonly key: string }> {
-    if (this.#tailnet === null) return Promise.reject(new GatewayError("ERR_TAILNET", "Nothing is on the tailnet"));
-    return this.#tailnet.certificate(domain, minValidityMs);
+    return this.#tailnet?.certificate(domain, minValidityMs) ?? Promise.reject(new GatewayError("ERR_TAILNET", "Nothing is on the tailnet"));
   }
 
   async logout(): Promise<{ readonly ok: boolean; readonly message: string }> {

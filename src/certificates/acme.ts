@@ -1,10 +1,10 @@
 // The certificates that are had from ACME CAs, or to be had: which ones, whose turn it is, and the sources that listeners ask.
-import { setTimeout as delay } from "node:timers/promises";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describeSystemError } from "../lib/errors.ts";
 import { wildcardOf } from "../lib/host-cover.ts";
 import { removeOldDrafts } from "../lib/secret-file.ts";
+import { within } from "../lib/within.ts";
 import type { AcmePlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { AcmeCertificate, type AcmeContext, type AcmeOrderPlan, type Attempt } from "./acme-certificate.ts";
@@ -173,9 +173,7 @@ export class AcmeCertificates {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
     for (const certificate of this.#wanted.values()) certificate.stop();
-    const deadline = new AbortController();
-    await Promise.race([Promise.allSettled(this.#tasks), delay(CLOSE_MS, undefined, { signal: deadline.signal }).catch(() => {})]);
-    deadline.abort();
+    await within(Promise.allSettled(this.#tasks), CLOSE_MS);
   }
 
   #look(): void {

@@ -1,11 +1,11 @@
 // TXT records that a program of the operator sets and removes.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
 import { stripVTControlCharacters } from "node:util";
 import { formatDuration, timerMs } from "../lib/duration.ts";
 import { describeSystemError } from "../lib/errors.ts";
 import { printable } from "../lib/printable.ts";
+import { within } from "../lib/within.ts";
 import type { DnsPlan } from "../plan/model.ts";
 import { AcmeError } from "./acme-issuer.ts";
 
@@ -43,7 +43,7 @@ export async function runDnsCommand(plan: ExecDnsPlan, action: "present" | "clea
     try {
       const [code, killedBy] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
       if (code === 0) return;
-      await Promise.race([closed, delay(REST_OF_STDERR_MS, undefined, { ref: false })]);
+      await within(closed, REST_OF_STDERR_MS, { ref: false });
       const line = tellingLine(stderr);
       throw new AcmeError(`${failed} ended with ${code === null ? `signal ${killedBy}` : `exit code ${code}`}${line === "" ? "" : `: ${line}`}`);
     } finally {

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import { isLoopback } from "../lib/address.ts";
 import type { TailnetAccess, TailnetPeer } from "../lib/tailnet-peer.ts";
+import { within } from "../lib/within.ts";
 import type { Log } from "../telemetry/log.ts";
 
 /** `askMs`: what tailscaled gets for an answer. `recheckMs`: how often open connections are asked about. `silenceMs`: how long they live without an answer. */
@@ -97,7 +98,7 @@ export class TailnetPeers {
 
   /** As `TailnetAccess.whois`; undefined when there is no answer in time. Never rejects. */
   whois(address: string, port: number, localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null | undefined> {
-    return within(this.#timing.askMs, this.#access.whois(address, port, localPort, isDoubtful));
+    return within(this.#access.whois(address, port, localPort, isDoubtful), this.#timing.askMs, { ref: false });
   }
 
   /** Watches over a connection until it closes. */
@@ -169,7 +170,7 @@ export class TailnetPeers {
     // Those that come while the answer is on its way know better.
     const entries = [...(this.#open.get(address) ?? [])];
     if (entries.length === 0) return;
-    const peer = await within(this.#timing.askMs, this.#access.node(address));
+    const peer = await within(this.#access.node(address), this.#timing.askMs, { ref: false });
     if (peer === undefined) return;
     const now = performance.now();
     const lost: Entry[] = [];
@@ -196,20 +197,5 @@ export class TailnetPeers {
       this.#log.info(fields, peer === null ? "Connections from the tailnet are closed" : "Connections from the tailnet are judged anew");
       listener.onPeerChanged(ofListener, peer);
     }
-  }
-}
-
-/** The answer; undefined when it does not come in time, or is an error. */
-async function within<T>(timeoutMs: number, answer: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeoutMs).unref();
-  });
-  try {
-    return await Promise.race([answer, late]);
-  } catch {
-    return undefined;
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -4,8 +4,8 @@ import { constants } from "node:fs";
 import { access, open, readFile, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { kill } from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
 import { describeSystemError, systemErrorCode } from "../lib/errors.ts";
+import { within } from "../lib/within.ts";
 import type { Log } from "../telemetry/log.ts";
 import { DaemonError } from "./daemon-error.ts";
 import { DaemonLog } from "./daemon-log.ts";
@@ -75,7 +75,7 @@ export function runTailscaled({ program, stateDir, socket, tun, env, log }: RunO
   child.once("exit", (code, signal) => {
     hasEnded = true;
     if (pid !== null) killGroup(pid, "SIGKILL");
-    void Promise.race([closed, delay(REST_OF_STDERR_MS, undefined, { ref: false })]).then(() => {
+    void within(closed, REST_OF_STDERR_MS, { ref: false }).then(() => {
       for (const stream of child.stdio) stream?.destroy();
       const line = lines.end();
       resolve(why || describeEnd(code, signal, line, socket));

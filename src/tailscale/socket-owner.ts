@@ -43,7 +43,8 @@ export class SocketOwner {
       return look;
     });
     const snapshot = await this.#next;
-    this.#isAble = snapshot !== null;
+    // While the process does not run there is nothing to be told of.
+    if (this.#pid() !== null) this.#isAble = snapshot !== null;
     if (snapshot === null) return null;
     const inode = snapshot.inodes.get(`${port}:${localPort}`);
     return inode !== undefined && snapshot.owned.has(inode);

@@ -1,5 +1,6 @@
 // The node's place in the tailnet: which tailscaled serves the plan, and what the rest of the gateway asks of it.
 import { isDeepStrictEqual } from "node:util";
+import { isLoopback, plainIp } from "../lib/address.ts";
 import type { TailnetAccess, TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { TailscalePlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -9,10 +10,9 @@ import { resolveAuthKey } from "./oauth-key.ts";
 import { Session } from "./session.ts";
 import type { SessionTools } from "./session-tools.ts";
 import { pictureBefore } from "./picture.ts";
-import type { TailnetStatus } from "./status.ts";
 import { SocketOwner } from "./socket-owner.ts";
+import type { TailnetStatus } from "./status.ts";
 import { WhoIsDesk } from "./whois.ts";
-import { isLoopback, plainIp } from "../lib/address.ts";
 
 type Options = {
   readonly log: Log;
@@ -99,7 +99,7 @@ export class Tailnet implements TailnetAccess {
 
   /** Of the tailscaled that is ours, in userspace mode, where /proc tells. */
   get proves(): boolean {
-    return this.#plan?.kind === "own" && !this.#plan.tun && this.#owner.isAble;
+    return this.#isOurs && this.#owner.isAble;
   }
 
   async whois(address: string, port: number, localPort: number, isDoubtful: boolean): Promise<TailnetPeer | null> {
@@ -108,7 +108,7 @@ export class Tailnet implements TailnetAccess {
       // Without a seal tailscaled knows connections that never came here. And a process that knocks again and again is told apart without tailscaled, which
       // takes 180 ms to know nothing, and knows nobody meanwhile.
       const isLooked = isDoubtful || this.#plan?.seal === false || now - this.#nobodyAt < KNOCKING_MS;
-      const isHeld = isLooked && this.proves ? await this.#owner.owns(port, localPort) : null;
+      const isHeld = isLooked && this.#isOurs ? await this.#owner.owns(port, localPort) : null;
       if (isHeld === false || (isHeld === null && isDoubtful)) return null;
     }
     const peer = await this.#desk.whois(address, port);
@@ -125,15 +125,14 @@ export class Tailnet implements TailnetAccess {
     return this.#plan === null ? null : (this.#session?.status ?? pictureBefore(this.#plan));
   }
 
-  /** @throws {LocalApiError} when tailscaled has none or does not answer */
-  async certificate(domain: string, minValidityMs: number): Promise<{ readonly cert: string; readonly key: string }> {
-    if (this.#session === null) throw new Error("Nothing is on the tailnet");
-    return this.#session.api.certificate(domain, minValidityMs);
+  /** Null when nothing is on the tailnet; rejects with a `LocalApiError` when tailscaled has none or does not answer. */
+  certificate(domain: string, minValidityMs: number): Promise<{ readonly cert: string; readonly key: string }> | null {
+    return this.#session?.api.certificate(domain, minValidityMs) ?? null;
   }
 
-  /** Leaves the tailnet until the gateway starts again or the plan has another key or control server. */
-  async logout(): Promise<{ readonly ok: boolean; readonly message: string }> {
-    return (await this.#session?.logout()) ?? { ok: false, message: "Nothing is on the tailnet" };
+  /** Leaves the tailnet until the gateway starts again or the plan has another key or control server. Null when nothing is there. */
+  async logout(): Promise<{ readonly ok: boolean; readonly message: string } | null> {
+    return (await this.#session?.logout()) ?? null;
   }
 
   /** Ends all; an ephemeral node logs out. Bounded, never rejects. */
@@ -161,6 +160,10 @@ export class Tailnet implements TailnetAccess {
     const session = this.#session;
     await session?.stop(isLeaving);
     if (this.#session === session) this.#session = null;
+  }
+
+  get #isOurs(): boolean {
+    return this.#plan?.kind === "own" && !this.#plan.tun;
   }
 
   #updateHosts(): void {

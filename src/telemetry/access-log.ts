@@ -1,6 +1,7 @@
 // The access logs: which listener writes where, through all reloads.
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { within } from "../lib/within.ts";
 import type { Log } from "./log.ts";
 import { LineBuffer } from "./line-buffer.ts";
 import { openLogFile } from "./log-file.ts";
@@ -94,8 +95,6 @@ export class AccessLogs {
     clearInterval(this.#timer);
     const all = [...this.#files.values()].map(({ lines }) => lines.retire());
     if (this.#stdout !== null) all.push(this.#stdout.retire());
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([Promise.all(all), new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)))]);
-    clearTimeout(timer);
+    await within(Promise.all(all), CLOSE_TIMEOUT_MS);
   }
 }
