@@ -4,7 +4,7 @@ import type { ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
 import { formatAddress } from "./lib/address.ts";
 import type { Listeners } from "./listeners/apply.ts";
-import type { AuthWayPlan, PathMatch, Plan, TailnetMatch } from "./plan/model.ts";
+import type { AuthWayPlan, PathMatch, Plan, PeopleMatch, TailnetMatch } from "./plan/model.ts";
 import type { TailnetStatus } from "./tailscale/status.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 
@@ -63,7 +63,7 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       host,
       path: describePath(path),
       methods: methods === null ? null : [...methods],
-      upstream,
+      upstream: upstream ?? "none",
       auth: auth === null ? ["none"] : auth.map(describeWay),
     })),
     upstreams: parts.upstreams.map(describeUpstream),
@@ -125,8 +125,29 @@ function describeWay(way: AuthWayPlan): string {
     return [way.kind, ...[...(way.subjects ?? []), ...(way.sans ?? [])].map((name) => (/[ ,]/.test(name) ? `'${name}'` : name))].join(" ");
   }
   if (way.kind === "tailnet") return `${way.kind} ${describeMatch(way.match)}`;
-  const { kind, names, scopes } = way;
-  return [kind, names === null ? "any" : [...names].join(","), ...(scopes.length > 0 ? [`with ${scopes.join(" ")}`] : [])].join(" ");
+  const scopes = way.kind !== "session" && way.scopes.length > 0 ? [`with ${way.scopes.join(" ")}`] : [];
+  if (way.kind === "token") return [way.kind, way.names === null ? "any" : [...way.names].join(","), ...scopes].join(" ");
+  const people = way.allow === null ? "any" : describePeople(way.allow);
+  return [way.kind, ...(way.kind === "issuer" ? [way.issuer] : []), people, ...scopes].join(" ");
+}
+
+/** `github_users:octocat groups:ops`; with no word of people, those whom the operator has listed himself. */
+function describePeople(match: PeopleMatch): string {
+  const { githubUsers, githubOrgs, githubTeams, users, emails, domains, groups, claims, tailnet, clients } = match;
+  const sets = {
+    github_users: githubUsers === "*" ? new Set("*") : githubUsers,
+    github_orgs: githubOrgs,
+    github_teams: githubTeams,
+    users,
+    emails,
+    domains,
+    groups,
+    clients,
+  };
+  const words = Object.entries(sets).flatMap(([key, names]) => (names === null ? [] : [`${key}:${[...names].join(",")}`]));
+  for (const { path, values } of claims) words.push(`${path.join(".")}:${[...values].join(",")}`);
+  if (tailnet !== null) words.push(`tailnet:${describeMatch(tailnet)}`);
+  return words.length === 0 ? "own people" : words.join(" ");
 }
 
 /** `alice@example.com tag:bots laptop`, or `any`. */

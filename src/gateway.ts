@@ -14,6 +14,7 @@ import { describeSystemError, GatewayError } from "./lib/errors.ts";
 import { Listeners, type ListenerUpdate } from "./listeners/apply.ts";
 import { buildPlan } from "./plan/build.ts";
 import type { ListenerPlan, Plan } from "./plan/model.ts";
+import { GatewayAuth, type PreparedAuth } from "./gateway-auth.ts";
 import { GatewayCertificates } from "./gateway-certificates.ts";
 import { buildStatus } from "./gateway-status.ts";
 import { GatewayTailnet } from "./gateway-tailnet.ts";
@@ -88,6 +89,7 @@ export class Gateway {
   readonly #upstreams: LiveUpstreams;
   readonly #tailnet: GatewayTailnet;
   readonly #certificates: GatewayCertificates;
+  readonly #auth: GatewayAuth;
   readonly #listeners: Listeners;
   #current: Prepared | null = null;
   #admin: Admin | null = null;
@@ -120,6 +122,7 @@ export class Gateway {
       onHosts: () => void this.#listeners.tailnetMoved(),
     });
     this.#certificates = new GatewayCertificates({ log, pid: options.pid, metrics: this.#metrics.certificates, tailnet: this.#tailnet });
+    this.#auth = new GatewayAuth(log);
     this.#listeners = new Listeners(this.#metrics, this.#certificates.challenges, log, this.#tailnet);
   }
 
@@ -247,19 +250,26 @@ export class Gateway {
     const upstreams = this.#upstreams.prepare(plan.upstreams);
     await this.#tailnet.prepare(plan.tailscale);
     const certificates = await this.#certificates.prepare(plan);
-    const updates = [...plan.listeners.values()].map((listener) => this.#update(plan, listener, upstreams, certificates.tls.get(listener.name) ?? null));
-    const listeners = await this.#listeners.prepare(updates);
+    const auth = await this.#auth.prepare(plan);
+    const update = (listener: ListenerPlan): ListenerUpdate => this.#update(plan, listener, { upstreams, auth }, certificates.tls.get(listener.name) ?? null);
+    const updates = [...plan.listeners.values()].map(update);
+    const listeners = await this.#listeners.prepare(updates).catch((error: unknown) => {
+      auth.abort();
+      throw error;
+    });
     const commit = (): void => {
       changeLog(this.#log, plan.log);
       upstreams.commit();
       // An order may begin at once: its challenges need the listeners.
       listeners.commit(plan.drainTimeoutMs);
+      auth.commit();
       certificates.commit();
       // A port is opened to the tailnet when its socket is there.
       this.#tailnet.apply(plan.tailscale);
     };
     const abort = async (): Promise<void> => {
       await listeners.abort();
+      auth.abort();
       this.#retain(this.#current);
     };
     return { plan, digest: loaded.digest, accessLogs: new Set(updates.map(({ state }) => state.accessLog)), commit, abort };
@@ -279,18 +289,26 @@ export class Gateway {
     this.#metrics.retain(new Set(prepared?.plan.listeners.keys()), new Set(prepared?.plan.routes.map(({ name }) => name)));
   }
 
-  #update(plan: Plan, listener: ListenerPlan, upstreams: PreparedUpstreams, certificates: ListenerTls | null): ListenerUpdate {
+  #update(
+    plan: Plan,
+    listener: ListenerPlan,
+    live: { readonly upstreams: PreparedUpstreams; readonly auth: PreparedAuth },
+    certificates: ListenerTls | null,
+  ): ListenerUpdate {
+    const { upstreams, auth } = live;
     const accessLog = this.#accessLogs.open(listener.accessLog, listener.name);
     const present = this.#listeners.find(listener.name);
     if (listener.protocol === "http") {
-      const { live, drain } = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false, cut: false } };
+      const kept = present?.protocol === "http" ? present.state : { live: createHttpLive(), drain: { draining: false, cut: false } };
       const state = createHttpState({
         plan: listener,
         gateway: plan,
         upstreams: upstreams.http,
+        servers: auth.servers,
+        issuers: auth.issuers,
         challenges: [...plan.listeners.values()].some(({ tls }) => "protocol" in tls && tls.acme !== null) ? this.#certificates.challenges : null,
-        live,
-        drain,
+        live: kept.live,
+        drain: kept.drain,
         metrics: this.#metrics,
         accessLog,
         log: this.#log,
@@ -299,11 +317,11 @@ export class Gateway {
     }
     const upstream = upstreams.tcp.get(listener.upstream);
     if (upstream === undefined) throw new GatewayError("ERR_INTERNAL", `Listener '${listener.name}' has no upstream '${listener.upstream}'`);
-    const live = present?.protocol === "tcp" ? present.state.live : createTcpLive();
+    const tcpLive = present?.protocol === "tcp" ? present.state.live : createTcpLive();
     return {
       protocol: "tcp",
       plan: listener,
-      state: { plan: listener, upstream, live, stats: this.#metrics.tcpListener(listener.name), accessLog, log: this.#log },
+      state: { plan: listener, upstream, live: tcpLive, stats: this.#metrics.tcpListener(listener.name), accessLog, log: this.#log },
       certificates,
     };
   }
@@ -360,6 +378,7 @@ export class Gateway {
     // tailscaled carries the ends of their connections to them: without it they would wait for ever.
     if (hasGuests) await delay(LAST_WORDS_MS);
     await this.#tailnet.close();
+    await this.#auth.close();
     this.#upstreams.destroy();
     await this.#admin?.close();
     await this.#accessLogs.close();

@@ -15,6 +15,8 @@ const RUNGS: readonly (readonly string[])[] = [
   ["gateway"],
   ["listeners", "admin"],
   ["http", "tcp"],
+  ["mcp"],
+  ["authorization-server"],
   ["upstreams", "certificates", "identity", "tailscale"],
   ["state"],
   ["plan"],

@@ -8,6 +8,7 @@ import { parseTarget } from "../lib/target.ts";
 import { isTimeZone, parseMaintenance } from "../lib/maintenance.ts";
 import { firstAddress, hasHostBits } from "../lib/network.ts";
 import { TAILSCALE_FORMATS, explainTailnetAddress } from "./tailscale-formats.ts";
+import { AUTH_FORMATS } from "./auth-formats.ts";
 import { TLS_FORMATS } from "./tls-formats.ts";
 
 /** Null when the text is right; otherwise what is wrong and what to write. It never quotes the text. */
@@ -176,6 +177,7 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   sha256,
   name,
   maintenance,
+  ...AUTH_FORMATS,
   ...TLS_FORMATS,
   ...TAILSCALE_FORMATS,
 };

@@ -121,7 +121,7 @@ export interface AccessLogFiles {
  */
 export interface State {
   /**
-   * Directory of the state (ACME account and certificates, session ticket keys, the local CA); made when it is missing. Several gateways may share it.
+   * Directory of the state (ACME account and certificates, session ticket keys, the local CA, OAuth clients, grants and sessions); made when it is missing. Several gateways on one machine may share it.
    */
   dir: string;
 }
@@ -522,6 +522,24 @@ export interface Auth {
    * Bearer tokens. 'sidegate token new' makes one and prints its line.
    */
   tokens: Token[];
+  /**
+   * What scopes mean, by name. A scope that nothing is to be said of needs no entry.
+   */
+  scopes: {
+    [k: string]: Scope;
+  };
+  /**
+   * Issuers of tokens outside of the gateway, by a name of your choice: identity providers whose JWTs or opaque tokens admit.
+   */
+  issuers: {
+    [k: string]: Issuer;
+  };
+  login: Login;
+  /**
+   * OAuth clients that are known beforehand: machines, and applications that cannot register themselves.
+   */
+  clients: Client[];
+  server?: AuthServer;
 }
 /**
  * A bearer token, known by its hash.
@@ -543,6 +561,295 @@ export interface Token {
    * Scopes that the token grants.
    */
   scopes: string[];
+}
+/**
+ * What a scope means.
+ */
+export interface Scope {
+  /**
+   * Words for the consent page: what the scope lets a client do.
+   */
+  description?: string;
+  /**
+   * Scopes that this one includes: who has it has them, too.
+   */
+  includes?: string[];
+  allow?: AllowPeople;
+}
+/**
+ * People and clients, by what the login says of them. One match is enough.
+ */
+export interface AllowPeople {
+  /**
+   * GitHub login names; "*" for anybody who has a GitHub account.
+   */
+  github_users?: string[];
+  /**
+   * GitHub organisations, of which anybody is a member.
+   */
+  github_orgs?: string[];
+  /**
+   * GitHub teams: acme/ops.
+   */
+  github_teams?: string[];
+  /**
+   * Names of the password file; subjects ('sub') of the issuer or the OpenID provider.
+   */
+  users?: string[];
+  /**
+   * E-mail addresses that the provider has verified.
+   */
+  emails?: string[];
+  /**
+   * Domains of verified e-mail addresses: example.com. Of Google accounts that is the domain of the organisation.
+   */
+  domains?: string[];
+  /**
+   * Groups in the provider's claim of groups, or of the password file.
+   */
+  groups?: string[];
+  /**
+   * Claims with the values that admit, any of which is enough; a dot leads into an object: realm_access.roles.
+   */
+  claims?: {
+    [k: string]: string[];
+  };
+  tailnet?: TailnetMatch;
+  /**
+   * Ids of entries of auth.clients, for tokens that a machine gets for itself (client credentials).
+   */
+  clients?: string[];
+}
+/**
+ * People and devices of the tailnet. One match is enough; with none of the keys every node is meant.
+ */
+export interface TailnetMatch {
+  /**
+   * Login names of people: alice@example.com. A tagged node is nobody's, whoever set it up.
+   */
+  users?: string[];
+  /**
+   * Tags of nodes, any of which admits: tag:bots.
+   */
+  tags?: string[];
+  /**
+   * Names of nodes: laptop, or laptop.tail1234.ts.net for one that is shared from another tailnet.
+   */
+  nodes?: string[];
+}
+/**
+ * An issuer of tokens outside of the gateway.
+ */
+export interface Issuer {
+  /**
+   * Its identifier, byte for byte as in the tokens' 'iss'. Its metadata is looked up below it.
+   */
+  issuer: string;
+  /**
+   * Audience that its tokens must have, or a list of which one is enough: a token that was meant for another service opens nothing here.
+   */
+  audience: string | string[];
+  /**
+   * Where its keys are. Default: what its metadata says.
+   */
+  jwks_url?: string;
+  /**
+   * Algorithms of signatures that are accepted.
+   */
+  algorithms: ("RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512" | "EdDSA")[];
+  /**
+   * Values of the header 'typ' that are accepted; "none" for tokens without one.
+   */
+  types: string[];
+  /**
+   * How far its clock may be from ours.
+   */
+  clock_tolerance: string;
+  /**
+   * Claim that names the user, in logs and headers.
+   */
+  user_claim: string;
+  /**
+   * Claim that holds the groups; a dot leads into an object.
+   */
+  groups_claim: string;
+  /**
+   * Claim that holds the scopes: a list, or a text with spaces. Default: scope, else scp.
+   */
+  scopes_claim?: string;
+  /**
+   * Scopes that people have here because of what else the token says, beside those in it.
+   */
+  grants: ScopeGrant[];
+  introspection?: Introspection;
+  /**
+   * CAs that vouch for the issuer. Default: the system's.
+   */
+  ca_file?: string;
+}
+/**
+ * Scopes for whom the conditions meet.
+ */
+export interface ScopeGrant {
+  /**
+   * Scopes that are added.
+   */
+  scopes: string[];
+  allow: AllowPeople;
+}
+/**
+ * How opaque tokens are asked about (RFC 7662).
+ */
+export interface Introspection {
+  /**
+   * Endpoint. Default: what the issuer's metadata says.
+   */
+  url?: string;
+  /**
+   * As whom the gateway asks.
+   */
+  client_id: string;
+  /**
+   * Secret of that client.
+   */
+  client_secret?: string;
+  /**
+   * File that holds the value of 'client_secret'.
+   */
+  client_secret_file?: string;
+  /**
+   * How long an answer counts: a token that is revoked works that long. 0s: each request asks.
+   */
+  cache: string;
+}
+/**
+ * How people show who they are, before they let a client in. Where there are several, the page lets them choose.
+ */
+export interface Login {
+  github?: GithubLogin;
+  oidc?: OidcLogin;
+  password?: PasswordLogin;
+  /**
+   * People on the tailnet are known by their connection: no login page for them.
+   */
+  tailnet: boolean;
+}
+/**
+ * Login with GitHub. Register an OAuth app whose callback URL is the server's address with /callback.
+ */
+export interface GithubLogin {
+  /**
+   * Client id of the OAuth app.
+   */
+  client_id: string;
+  /**
+   * Client secret of the OAuth app.
+   */
+  client_secret?: string;
+  /**
+   * File that holds the value of 'client_secret'.
+   */
+  client_secret_file?: string;
+  /**
+   * Address of GitHub Enterprise Server.
+   */
+  base_url: string;
+  /**
+   * CAs that vouch for it. Default: the system's.
+   */
+  ca_file?: string;
+}
+/**
+ * Login with an OpenID provider: Google, Entra, Okta, Keycloak or any other. Its redirect URI is the server's address with /callback.
+ */
+export interface OidcLogin {
+  /**
+   * The provider's issuer: https://accounts.google.com, https://login.microsoftonline.com/TENANT/v2.0, https://example.okta.com, https://keycloak.example.com/realms/REALM.
+   */
+  issuer: string;
+  /**
+   * Client id.
+   */
+  client_id: string;
+  /**
+   * Client secret. Without it the client is a public one.
+   */
+  client_secret?: string;
+  /**
+   * File that holds the value of 'client_secret'.
+   */
+  client_secret_file?: string;
+  /**
+   * What the button on the page says after 'Continue with'. Default: the provider's host.
+   */
+  name?: string;
+  /**
+   * Scopes to ask for.
+   */
+  scopes: string[];
+  /**
+   * Claim that holds the groups; a dot leads into an object: realm_access.roles.
+   */
+  groups_claim: string;
+  /**
+   * CAs that vouch for the provider. Default: the system's.
+   */
+  ca_file?: string;
+}
+/**
+ * Login with a name and a password.
+ */
+export interface PasswordLogin {
+  /**
+   * File with lines of NAME:HASH, or of NAME:HASH:GROUP,GROUP; 'sidegate hash-password' prints the hash.
+   */
+  users_file: string;
+}
+/**
+ * An OAuth client. With a secret or keys it is a machine or a server, without them a public one.
+ */
+export interface Client {
+  /**
+   * Its client_id.
+   */
+  id: string;
+  /**
+   * Name for people. Default: the id.
+   */
+  name?: string;
+  /**
+   * Its secret, at least 32 characters.
+   */
+  secret?: string;
+  /**
+   * File that holds the value of 'secret'.
+   */
+  secret_file?: string;
+  /**
+   * File with its public keys (JWKS), for private_key_jwt.
+   */
+  jwks_file?: string;
+  /**
+   * Scopes that it may get for itself (client credentials).
+   */
+  scopes: string[];
+  /**
+   * Where people are sent back to; none for a machine that acts for itself.
+   */
+  redirect_uris: string[];
+}
+/**
+ * The authorization server that routes with 'oauth' and 'session' share. Without it each has one on its own host.
+ */
+export interface AuthServer {
+  /**
+   * Host name of the server: https://HOST is its issuer.
+   */
+  host?: string;
+  /**
+   * Its address where that is not https://HOST: https://auth.example.com:8443.
+   */
+  public_url?: string;
 }
 /**
  * Serves HTTP/1.1, and HTTP/2 over TLS.
@@ -583,23 +890,6 @@ export interface HttpListener {
  */
 export interface AllowTailnet {
   tailnet: TailnetMatch;
-}
-/**
- * People and devices of the tailnet. One match is enough; with none of the keys every node is meant.
- */
-export interface TailnetMatch {
-  /**
-   * Login names of people: alice@example.com. A tagged node is nobody's, whoever set it up.
-   */
-  users?: string[];
-  /**
-   * Tags of nodes, any of which admits: tag:bots.
-   */
-  tags?: string[];
-  /**
-   * Names of nodes: laptop, or laptop.tail1234.ts.net for one that is shared from another tailnet.
-   */
-  nodes?: string[];
 }
 /**
  * Time limits towards clients.
@@ -769,10 +1059,15 @@ export interface Route {
    */
   priority: number;
   /**
-   * URL of the upstream, or the name of an entry of 'upstreams'.
+   * URL of the upstream, or the name of an entry of 'upstreams'; 'none' for a route that another proxy alone asks about at /verify.
    */
   upstream: string;
   auth: RouteAuth;
+  /**
+   * Address at which clients reach the route, where that is not https:// with its host and path: behind a proxy that changes paths, or on another port. Tokens are for this address.
+   */
+  public_url?: string;
+  mcp?: Mcp;
   /**
    * Beginning of the path that is taken off before the request goes on; '/' remains when nothing does.
    */
@@ -784,7 +1079,7 @@ export interface Route {
   remove_headers: string[];
   response_headers: ResponseHeaders;
   /**
-   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (token, client_certificate or tailnet), X-Forwarded-User-Node (the device, for tailnet) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
+   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (who knows it: token, client_certificate, tailnet, github, oidc, password, client, or issuer: with the issuer's name), X-Forwarded-User-Node (the device, for tailnet), X-Forwarded-Email and X-Forwarded-Groups (where they are known) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
    */
   identity_headers: boolean;
   cors?: Cors;
@@ -796,6 +1091,9 @@ export interface AuthWay {
   token?: TokenWay;
   client_certificate?: ClientCertificateWay;
   tailnet?: TailnetMatch;
+  oauth?: OAuthWay;
+  issuer?: IssuerWay;
+  session?: SessionWay;
 }
 /**
  * A bearer token of auth.tokens, in the Authorization header.
@@ -822,6 +1120,69 @@ export interface ClientCertificateWay {
    * Subject alternative names that admit: DNS names, e-mail addresses, IP addresses or URIs such as spiffe://example.com/bot.
    */
   sans?: string[];
+}
+/**
+ * Tokens of the gateway's own authorization server: clients register themselves, people log in by 'auth.login'.
+ */
+export interface OAuthWay {
+  /**
+   * Scopes that a token must have, all of them; a client that asks for none gets these.
+   */
+  scopes: string[];
+  /**
+   * Further scopes that a client may ask for.
+   */
+  optional_scopes: string[];
+  allow?: AllowPeople;
+  /**
+   * Grants that clients may use.
+   */
+  grants: ("authorization_code" | "refresh_token" | "client_credentials")[];
+  /**
+   * How long an access token is valid.
+   */
+  access_token_lifetime: string;
+  /**
+   * How long a client that is not used stays connected: each refresh begins it anew.
+   */
+  refresh_token_lifetime: string;
+  /**
+   * opaque: looked up at each request, so that revoking works at once. jwt: upstreams can check it themselves.
+   */
+  access_token_format: "opaque" | "jwt";
+}
+/**
+ * Tokens of an entry of auth.issuers.
+ */
+export interface IssuerWay {
+  /**
+   * Name of the entry.
+   */
+  name: string;
+  /**
+   * Scopes that a token must have, all of them.
+   */
+  scopes: string[];
+  allow?: AllowPeople;
+}
+/**
+ * People with browsers: who is not logged in is sent to the login and comes back with a cookie. Other requests get 401.
+ */
+export interface SessionWay {
+  allow?: AllowPeople;
+  /**
+   * How long a login lasts.
+   */
+  lifetime: string;
+}
+/**
+ * The upstream speaks MCP: messages are read, and what could be understood in two ways is refused.
+ */
+export interface Mcp {
+  /**
+   * A session (Mcp-Session-Id) belongs to whom it was opened for: to others it is 404.
+   */
+  session_binding: boolean;
 }
 /**
  * Header names and their values.

@@ -9,7 +9,7 @@ function append(all, more) {
 }
 export const validate = validate21;
 
-const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"tailscale":{"$ref":"#/definitions/Tailscale"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tailscale":{"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"socket_path"},"state_dir":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]},"AllowTailnet":{"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TailnetMatch":{"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}}}};
+const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"tailscale":{"$ref":"#/definitions/Tailscale"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tailscale":{"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"socket_path"},"state_dir":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}},"scopes":{"type":"object","propertyNames":{"format":"scope"},"additionalProperties":{"$ref":"#/definitions/Scope"}},"issuers":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Issuer"}},"login":{"$ref":"#/definitions/Login"},"clients":{"type":"array","items":{"$ref":"#/definitions/Client"}},"server":{"$ref":"#/definitions/AuthServer"}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]},"AllowTailnet":{"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TailnetMatch":{"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"public_url":{"type":"string","format":"public_url"},"mcp":{"$ref":"#/definitions/Mcp"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"oauth":{"$ref":"#/definitions/OAuthWay"},"issuer":{"$ref":"#/definitions/IssuerWay"},"session":{"$ref":"#/definitions/SessionWay"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}},"Scope":{"type":"object","additionalProperties":false,"properties":{"description":{"type":"string","minLength":1,"maxLength":200},"includes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"AllowPeople":{"type":"object","additionalProperties":false,"properties":{"github_users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_user"}},"github_orgs":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_org"}},"github_teams":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_team"}},"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"emails":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"email"}},"domains":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"domain"}},"groups":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"claims":{"type":"object","minProperties":1,"additionalProperties":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"clients":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"client_id"}}},"minProperties":1},"Issuer":{"type":"object","additionalProperties":false,"required":["issuer","audience"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}},"ScopeGrant":{"type":"object","additionalProperties":false,"required":["scopes","allow"],"properties":{"scopes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"Introspection":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"url":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"cache":{"type":"string","format":"duration"}}},"Login":{"type":"object","additionalProperties":false,"properties":{"github":{"$ref":"#/definitions/GithubLogin"},"oidc":{"$ref":"#/definitions/OidcLogin"},"password":{"$ref":"#/definitions/PasswordLogin"},"tailnet":{"type":"boolean"}}},"GithubLogin":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"base_url":{"type":"string","format":"https_url"},"ca_file":{"type":"string","minLength":1}}},"OidcLogin":{"type":"object","additionalProperties":false,"required":["issuer","client_id"],"properties":{"issuer":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"name":{"type":"string","minLength":1,"maxLength":40},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"groups_claim":{"type":"string","minLength":1},"ca_file":{"type":"string","minLength":1}}},"PasswordLogin":{"type":"object","additionalProperties":false,"required":["users_file"],"properties":{"users_file":{"type":"string","minLength":1}}},"Client":{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"string","format":"client_id"},"name":{"type":"string","minLength":1,"maxLength":80},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1},"jwks_file":{"type":"string","minLength":1},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"redirect_uris":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"redirect_uri"}}}},"AuthServer":{"type":"object","additionalProperties":false,"properties":{"host":{"type":"string","format":"host_name"},"public_url":{"type":"string","format":"origin_url"}},"minProperties":1},"OAuthWay":{"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}},"IssuerWay":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"SessionWay":{"type":"object","additionalProperties":false,"properties":{"allow":{"$ref":"#/definitions/AllowPeople"},"lifetime":{"type":"string","format":"positive_duration"}}},"Mcp":{"type":"object","additionalProperties":false,"properties":{"session_binding":{"type":"boolean"}}}}};
 const func2 = Object.prototype.hasOwnProperty;
 const schema7 = {"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}};
 
@@ -3180,7 +3180,7 @@ validate54.errors = vErrors;
 return errors === 0;
 }
 
-const schema29 = {"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}}}};
+const schema29 = {"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}},"scopes":{"type":"object","propertyNames":{"format":"scope"},"additionalProperties":{"$ref":"#/definitions/Scope"}},"issuers":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Issuer"}},"login":{"$ref":"#/definitions/Login"},"clients":{"type":"array","items":{"$ref":"#/definitions/Client"}},"server":{"$ref":"#/definitions/AuthServer"}}};
 const schema30 = {"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}};
 const formats50 = ACCEPTS.name;
 const formats80 = ACCEPTS.sha256;
@@ -3343,70 +3343,18 @@ validate68.errors = vErrors;
 return errors === 0;
 }
 
+const schema31 = {"type":"object","additionalProperties":false,"properties":{"description":{"type":"string","minLength":1,"maxLength":200},"includes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}};
+const schema32 = {"type":"object","additionalProperties":false,"properties":{"github_users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_user"}},"github_orgs":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_org"}},"github_teams":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_team"}},"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"emails":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"email"}},"domains":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"domain"}},"groups":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"claims":{"type":"object","minProperties":1,"additionalProperties":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"clients":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"client_id"}}},"minProperties":1};
+const formats88 = ACCEPTS.github_user;
+const formats90 = ACCEPTS.github_org;
+const formats92 = ACCEPTS.github_team;
+const formats96 = ACCEPTS.domain;
+const formats104 = ACCEPTS.client_id;
+const schema33 = {"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}};
+const formats98 = ACCEPTS.tailnet_user;
+const formats102 = ACCEPTS.tailnet_node;
 
-function validate67(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
-let vErrors = null;
-let errors = 0;
-if(data && typeof data == "object" && !Array.isArray(data)){
-for(const key0 in data){
-if(!(key0 === "tokens")){
-const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
-if(vErrors === null){
-vErrors = [err0];
-}
-else {
-vErrors.push(err0);
-}
-errors++;
-}
-}
-if(data.tokens !== undefined){
-let data0 = data.tokens;
-if(Array.isArray(data0)){
-const len0 = data0.length;
-for(let i0=0; i0<len0; i0++){
-if(!(validate68(data0[i0], {instancePath:instancePath+"/tokens/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
-vErrors = vErrors === null ? validate68.errors : append(vErrors, validate68.errors);
-errors = vErrors.length;
-}
-}
-}
-else {
-const err1 = {instancePath:instancePath+"/tokens",schemaPath:"#/properties/tokens/type",keyword:"type",params:{type: "array"}};
-if(vErrors === null){
-vErrors = [err1];
-}
-else {
-vErrors.push(err1);
-}
-errors++;
-}
-}
-}
-else {
-const err2 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
-if(vErrors === null){
-vErrors = [err2];
-}
-else {
-vErrors.push(err2);
-}
-errors++;
-}
-validate67.errors = vErrors;
-return errors === 0;
-}
-
-const schema31 = {"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]};
-const schema32 = {"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}};
-const schema33 = {"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]};
-const formats8 = ACCEPTS.network;
-const schema34 = {"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}};
-const schema35 = {"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}};
-const formats90 = ACCEPTS.tailnet_user;
-const formats94 = ACCEPTS.tailnet_node;
-
-function validate76(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate72(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3439,7 +3387,7 @@ const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
 let data1 = data0[i0];
 if(typeof data1 === "string"){
-if(!(formats90(data1))){
+if(!(formats98(data1))){
 const err2 = {instancePath:instancePath+"/users/" + i0,schemaPath:"#/properties/users/items/format",keyword:"format",params:{format: "tailnet_user"}};
 if(vErrors === null){
 vErrors = [err2];
@@ -3589,7 +3537,7 @@ const len2 = data4.length;
 for(let i4=0; i4<len2; i4++){
 let data5 = data4[i4];
 if(typeof data5 === "string"){
-if(!(formats94(data5))){
+if(!(formats102(data5))){
 const err12 = {instancePath:instancePath+"/nodes/" + i4,schemaPath:"#/properties/nodes/items/format",keyword:"format",params:{format: "tailnet_node"}};
 if(vErrors === null){
 vErrors = [err12];
@@ -3658,12 +3606,2887 @@ vErrors.push(err16);
 }
 errors++;
 }
-validate76.errors = vErrors;
+validate72.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate75(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate71(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(Object.keys(data).length < 1){
+const err0 = {instancePath,schemaPath:"#/minProperties",keyword:"minProperties",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(func2.call(schema32.properties, key0))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.github_users !== undefined){
+let data0 = data.github_users;
+if(Array.isArray(data0)){
+if(data0.length < 1){
+const err2 = {instancePath:instancePath+"/github_users",schemaPath:"#/properties/github_users/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+const len0 = data0.length;
+for(let i0=0; i0<len0; i0++){
+let data1 = data0[i0];
+if(typeof data1 === "string"){
+if(!(formats88(data1))){
+const err3 = {instancePath:instancePath+"/github_users/" + i0,schemaPath:"#/properties/github_users/items/format",keyword:"format",params:{format: "github_user"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/github_users/" + i0,schemaPath:"#/properties/github_users/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+let i1 = data0.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data0[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err5 = {instancePath:instancePath+"/github_users",schemaPath:"#/properties/github_users/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/github_users",schemaPath:"#/properties/github_users/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+if(data.github_orgs !== undefined){
+let data2 = data.github_orgs;
+if(Array.isArray(data2)){
+if(data2.length < 1){
+const err7 = {instancePath:instancePath+"/github_orgs",schemaPath:"#/properties/github_orgs/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+const len1 = data2.length;
+for(let i2=0; i2<len1; i2++){
+let data3 = data2[i2];
+if(typeof data3 === "string"){
+if(!(formats90(data3))){
+const err8 = {instancePath:instancePath+"/github_orgs/" + i2,schemaPath:"#/properties/github_orgs/items/format",keyword:"format",params:{format: "github_org"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+else {
+const err9 = {instancePath:instancePath+"/github_orgs/" + i2,schemaPath:"#/properties/github_orgs/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+let i3 = data2.length;
+let j1;
+if(i3 > 1){
+const indices1 = {};
+for(;i3--;){
+let item1 = data2[i3];
+if(typeof item1 !== "string"){
+continue;
+}
+if(typeof indices1[item1] == "number"){
+j1 = indices1[item1];
+const err10 = {instancePath:instancePath+"/github_orgs",schemaPath:"#/properties/github_orgs/uniqueItems",keyword:"uniqueItems",params:{i: i3, j: j1}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+break;
+}
+indices1[item1] = i3;
+}
+}
+}
+else {
+const err11 = {instancePath:instancePath+"/github_orgs",schemaPath:"#/properties/github_orgs/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+if(data.github_teams !== undefined){
+let data4 = data.github_teams;
+if(Array.isArray(data4)){
+if(data4.length < 1){
+const err12 = {instancePath:instancePath+"/github_teams",schemaPath:"#/properties/github_teams/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+const len2 = data4.length;
+for(let i4=0; i4<len2; i4++){
+let data5 = data4[i4];
+if(typeof data5 === "string"){
+if(!(formats92(data5))){
+const err13 = {instancePath:instancePath+"/github_teams/" + i4,schemaPath:"#/properties/github_teams/items/format",keyword:"format",params:{format: "github_team"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+else {
+const err14 = {instancePath:instancePath+"/github_teams/" + i4,schemaPath:"#/properties/github_teams/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+}
+let i5 = data4.length;
+let j2;
+if(i5 > 1){
+const indices2 = {};
+for(;i5--;){
+let item2 = data4[i5];
+if(typeof item2 !== "string"){
+continue;
+}
+if(typeof indices2[item2] == "number"){
+j2 = indices2[item2];
+const err15 = {instancePath:instancePath+"/github_teams",schemaPath:"#/properties/github_teams/uniqueItems",keyword:"uniqueItems",params:{i: i5, j: j2}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+break;
+}
+indices2[item2] = i5;
+}
+}
+}
+else {
+const err16 = {instancePath:instancePath+"/github_teams",schemaPath:"#/properties/github_teams/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+}
+if(data.users !== undefined){
+let data6 = data.users;
+if(Array.isArray(data6)){
+if(data6.length < 1){
+const err17 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+}
+const len3 = data6.length;
+for(let i6=0; i6<len3; i6++){
+let data7 = data6[i6];
+if(typeof data7 === "string"){
+if(func3(data7) < 1){
+const err18 = {instancePath:instancePath+"/users/" + i6,schemaPath:"#/properties/users/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+}
+else {
+const err19 = {instancePath:instancePath+"/users/" + i6,schemaPath:"#/properties/users/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+}
+}
+let i7 = data6.length;
+let j3;
+if(i7 > 1){
+const indices3 = {};
+for(;i7--;){
+let item3 = data6[i7];
+if(typeof item3 !== "string"){
+continue;
+}
+if(typeof indices3[item3] == "number"){
+j3 = indices3[item3];
+const err20 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/uniqueItems",keyword:"uniqueItems",params:{i: i7, j: j3}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+break;
+}
+indices3[item3] = i7;
+}
+}
+}
+else {
+const err21 = {instancePath:instancePath+"/users",schemaPath:"#/properties/users/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err21];
+}
+else {
+vErrors.push(err21);
+}
+errors++;
+}
+}
+if(data.emails !== undefined){
+let data8 = data.emails;
+if(Array.isArray(data8)){
+if(data8.length < 1){
+const err22 = {instancePath:instancePath+"/emails",schemaPath:"#/properties/emails/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err22];
+}
+else {
+vErrors.push(err22);
+}
+errors++;
+}
+const len4 = data8.length;
+for(let i8=0; i8<len4; i8++){
+let data9 = data8[i8];
+if(typeof data9 === "string"){
+if(!(formats10(data9))){
+const err23 = {instancePath:instancePath+"/emails/" + i8,schemaPath:"#/properties/emails/items/format",keyword:"format",params:{format: "email"}};
+if(vErrors === null){
+vErrors = [err23];
+}
+else {
+vErrors.push(err23);
+}
+errors++;
+}
+}
+else {
+const err24 = {instancePath:instancePath+"/emails/" + i8,schemaPath:"#/properties/emails/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err24];
+}
+else {
+vErrors.push(err24);
+}
+errors++;
+}
+}
+let i9 = data8.length;
+let j4;
+if(i9 > 1){
+const indices4 = {};
+for(;i9--;){
+let item4 = data8[i9];
+if(typeof item4 !== "string"){
+continue;
+}
+if(typeof indices4[item4] == "number"){
+j4 = indices4[item4];
+const err25 = {instancePath:instancePath+"/emails",schemaPath:"#/properties/emails/uniqueItems",keyword:"uniqueItems",params:{i: i9, j: j4}};
+if(vErrors === null){
+vErrors = [err25];
+}
+else {
+vErrors.push(err25);
+}
+errors++;
+break;
+}
+indices4[item4] = i9;
+}
+}
+}
+else {
+const err26 = {instancePath:instancePath+"/emails",schemaPath:"#/properties/emails/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err26];
+}
+else {
+vErrors.push(err26);
+}
+errors++;
+}
+}
+if(data.domains !== undefined){
+let data10 = data.domains;
+if(Array.isArray(data10)){
+if(data10.length < 1){
+const err27 = {instancePath:instancePath+"/domains",schemaPath:"#/properties/domains/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err27];
+}
+else {
+vErrors.push(err27);
+}
+errors++;
+}
+const len5 = data10.length;
+for(let i10=0; i10<len5; i10++){
+let data11 = data10[i10];
+if(typeof data11 === "string"){
+if(!(formats96(data11))){
+const err28 = {instancePath:instancePath+"/domains/" + i10,schemaPath:"#/properties/domains/items/format",keyword:"format",params:{format: "domain"}};
+if(vErrors === null){
+vErrors = [err28];
+}
+else {
+vErrors.push(err28);
+}
+errors++;
+}
+}
+else {
+const err29 = {instancePath:instancePath+"/domains/" + i10,schemaPath:"#/properties/domains/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err29];
+}
+else {
+vErrors.push(err29);
+}
+errors++;
+}
+}
+let i11 = data10.length;
+let j5;
+if(i11 > 1){
+const indices5 = {};
+for(;i11--;){
+let item5 = data10[i11];
+if(typeof item5 !== "string"){
+continue;
+}
+if(typeof indices5[item5] == "number"){
+j5 = indices5[item5];
+const err30 = {instancePath:instancePath+"/domains",schemaPath:"#/properties/domains/uniqueItems",keyword:"uniqueItems",params:{i: i11, j: j5}};
+if(vErrors === null){
+vErrors = [err30];
+}
+else {
+vErrors.push(err30);
+}
+errors++;
+break;
+}
+indices5[item5] = i11;
+}
+}
+}
+else {
+const err31 = {instancePath:instancePath+"/domains",schemaPath:"#/properties/domains/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err31];
+}
+else {
+vErrors.push(err31);
+}
+errors++;
+}
+}
+if(data.groups !== undefined){
+let data12 = data.groups;
+if(Array.isArray(data12)){
+if(data12.length < 1){
+const err32 = {instancePath:instancePath+"/groups",schemaPath:"#/properties/groups/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err32];
+}
+else {
+vErrors.push(err32);
+}
+errors++;
+}
+const len6 = data12.length;
+for(let i12=0; i12<len6; i12++){
+let data13 = data12[i12];
+if(typeof data13 === "string"){
+if(func3(data13) < 1){
+const err33 = {instancePath:instancePath+"/groups/" + i12,schemaPath:"#/properties/groups/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err33];
+}
+else {
+vErrors.push(err33);
+}
+errors++;
+}
+}
+else {
+const err34 = {instancePath:instancePath+"/groups/" + i12,schemaPath:"#/properties/groups/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err34];
+}
+else {
+vErrors.push(err34);
+}
+errors++;
+}
+}
+let i13 = data12.length;
+let j6;
+if(i13 > 1){
+const indices6 = {};
+for(;i13--;){
+let item6 = data12[i13];
+if(typeof item6 !== "string"){
+continue;
+}
+if(typeof indices6[item6] == "number"){
+j6 = indices6[item6];
+const err35 = {instancePath:instancePath+"/groups",schemaPath:"#/properties/groups/uniqueItems",keyword:"uniqueItems",params:{i: i13, j: j6}};
+if(vErrors === null){
+vErrors = [err35];
+}
+else {
+vErrors.push(err35);
+}
+errors++;
+break;
+}
+indices6[item6] = i13;
+}
+}
+}
+else {
+const err36 = {instancePath:instancePath+"/groups",schemaPath:"#/properties/groups/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err36];
+}
+else {
+vErrors.push(err36);
+}
+errors++;
+}
+}
+if(data.claims !== undefined){
+let data14 = data.claims;
+if(data14 && typeof data14 == "object" && !Array.isArray(data14)){
+if(Object.keys(data14).length < 1){
+const err37 = {instancePath:instancePath+"/claims",schemaPath:"#/properties/claims/minProperties",keyword:"minProperties",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err37];
+}
+else {
+vErrors.push(err37);
+}
+errors++;
+}
+for(const key1 in data14){
+let data15 = data14[key1];
+if(Array.isArray(data15)){
+if(data15.length < 1){
+const err38 = {instancePath:instancePath+"/claims/" + key1.replace(/~/g, "~0").replace(/\//g, "~1"),schemaPath:"#/properties/claims/additionalProperties/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err38];
+}
+else {
+vErrors.push(err38);
+}
+errors++;
+}
+const len7 = data15.length;
+for(let i14=0; i14<len7; i14++){
+let data16 = data15[i14];
+if(typeof data16 === "string"){
+if(func3(data16) < 1){
+const err39 = {instancePath:instancePath+"/claims/" + key1.replace(/~/g, "~0").replace(/\//g, "~1")+"/" + i14,schemaPath:"#/properties/claims/additionalProperties/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err39];
+}
+else {
+vErrors.push(err39);
+}
+errors++;
+}
+}
+else {
+const err40 = {instancePath:instancePath+"/claims/" + key1.replace(/~/g, "~0").replace(/\//g, "~1")+"/" + i14,schemaPath:"#/properties/claims/additionalProperties/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err40];
+}
+else {
+vErrors.push(err40);
+}
+errors++;
+}
+}
+}
+else {
+const err41 = {instancePath:instancePath+"/claims/" + key1.replace(/~/g, "~0").replace(/\//g, "~1"),schemaPath:"#/properties/claims/additionalProperties/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err41];
+}
+else {
+vErrors.push(err41);
+}
+errors++;
+}
+}
+}
+else {
+const err42 = {instancePath:instancePath+"/claims",schemaPath:"#/properties/claims/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err42];
+}
+else {
+vErrors.push(err42);
+}
+errors++;
+}
+}
+if(data.tailnet !== undefined){
+if(!(validate72(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
+vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
+errors = vErrors.length;
+}
+}
+if(data.clients !== undefined){
+let data18 = data.clients;
+if(Array.isArray(data18)){
+if(data18.length < 1){
+const err43 = {instancePath:instancePath+"/clients",schemaPath:"#/properties/clients/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err43];
+}
+else {
+vErrors.push(err43);
+}
+errors++;
+}
+const len8 = data18.length;
+for(let i15=0; i15<len8; i15++){
+let data19 = data18[i15];
+if(typeof data19 === "string"){
+if(!(formats104(data19))){
+const err44 = {instancePath:instancePath+"/clients/" + i15,schemaPath:"#/properties/clients/items/format",keyword:"format",params:{format: "client_id"}};
+if(vErrors === null){
+vErrors = [err44];
+}
+else {
+vErrors.push(err44);
+}
+errors++;
+}
+}
+else {
+const err45 = {instancePath:instancePath+"/clients/" + i15,schemaPath:"#/properties/clients/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err45];
+}
+else {
+vErrors.push(err45);
+}
+errors++;
+}
+}
+let i16 = data18.length;
+let j7;
+if(i16 > 1){
+const indices7 = {};
+for(;i16--;){
+let item7 = data18[i16];
+if(typeof item7 !== "string"){
+continue;
+}
+if(typeof indices7[item7] == "number"){
+j7 = indices7[item7];
+const err46 = {instancePath:instancePath+"/clients",schemaPath:"#/properties/clients/uniqueItems",keyword:"uniqueItems",params:{i: i16, j: j7}};
+if(vErrors === null){
+vErrors = [err46];
+}
+else {
+vErrors.push(err46);
+}
+errors++;
+break;
+}
+indices7[item7] = i16;
+}
+}
+}
+else {
+const err47 = {instancePath:instancePath+"/clients",schemaPath:"#/properties/clients/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err47];
+}
+else {
+vErrors.push(err47);
+}
+errors++;
+}
+}
+}
+else {
+const err48 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err48];
+}
+else {
+vErrors.push(err48);
+}
+errors++;
+}
+validate71.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate70(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!(((key0 === "description") || (key0 === "includes")) || (key0 === "allow"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.description !== undefined){
+let data0 = data.description;
+if(typeof data0 === "string"){
+if(func3(data0) > 200){
+const err1 = {instancePath:instancePath+"/description",schemaPath:"#/properties/description/maxLength",keyword:"maxLength",params:{limit: 200}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+if(func3(data0) < 1){
+const err2 = {instancePath:instancePath+"/description",schemaPath:"#/properties/description/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/description",schemaPath:"#/properties/description/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.includes !== undefined){
+let data1 = data.includes;
+if(Array.isArray(data1)){
+if(data1.length < 1){
+const err4 = {instancePath:instancePath+"/includes",schemaPath:"#/properties/includes/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+const len0 = data1.length;
+for(let i0=0; i0<len0; i0++){
+let data2 = data1[i0];
+if(typeof data2 === "string"){
+if(!(formats82(data2))){
+const err5 = {instancePath:instancePath+"/includes/" + i0,schemaPath:"#/properties/includes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/includes/" + i0,schemaPath:"#/properties/includes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+let i1 = data1.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data1[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err7 = {instancePath:instancePath+"/includes",schemaPath:"#/properties/includes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/includes",schemaPath:"#/properties/includes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+if(data.allow !== undefined){
+if(!(validate71(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err9 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+validate70.errors = vErrors;
+return errors === 0;
+}
+
+const schema34 = {"type":"object","additionalProperties":false,"required":["issuer","audience"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}};
+const formats108 = ACCEPTS.https_url;
+const schema35 = {"type":"object","additionalProperties":false,"required":["scopes","allow"],"properties":{"scopes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}};
+
+function validate77(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.scopes === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "scopes"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+if(data.allow === undefined){
+const err1 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "allow"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+for(const key0 in data){
+if(!((key0 === "scopes") || (key0 === "allow"))){
+const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data0 = data.scopes;
+if(Array.isArray(data0)){
+if(data0.length < 1){
+const err3 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+const len0 = data0.length;
+for(let i0=0; i0<len0; i0++){
+let data1 = data0[i0];
+if(typeof data1 === "string"){
+if(!(formats82(data1))){
+const err4 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+let i1 = data0.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data0[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err6 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err7 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+if(data.allow !== undefined){
+if(!(validate71(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err8 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+validate77.errors = vErrors;
+return errors === 0;
+}
+
+const schema36 = {"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"url":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"cache":{"type":"string","format":"duration"}}};
+
+function validate80(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.client_id === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "client_id"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(((((key0 === "url") || (key0 === "client_id")) || (key0 === "client_secret")) || (key0 === "client_secret_file")) || (key0 === "cache"))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.url !== undefined){
+let data0 = data.url;
+if(typeof data0 === "string"){
+if(!(formats108(data0))){
+const err2 = {instancePath:instancePath+"/url",schemaPath:"#/properties/url/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/url",schemaPath:"#/properties/url/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.client_id !== undefined){
+let data1 = data.client_id;
+if(typeof data1 === "string"){
+if(func3(data1) < 1){
+const err4 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+if(data.client_secret !== undefined){
+let data2 = data.client_secret;
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err6 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+else {
+const err7 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+if(data.client_secret_file !== undefined){
+let data3 = data.client_secret_file;
+if(typeof data3 === "string"){
+if(func3(data3) < 1){
+const err8 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+else {
+const err9 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+if(data.cache !== undefined){
+let data4 = data.cache;
+if(typeof data4 === "string"){
+if(!(formats0(data4))){
+const err10 = {instancePath:instancePath+"/cache",schemaPath:"#/properties/cache/format",keyword:"format",params:{format: "duration"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+else {
+const err11 = {instancePath:instancePath+"/cache",schemaPath:"#/properties/cache/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+}
+else {
+const err12 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+validate80.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate76(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.issuer === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "issuer"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+if(data.audience === undefined){
+const err1 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "audience"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(func2.call(schema34.properties, key0))){
+const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+if(data.issuer !== undefined){
+let data0 = data.issuer;
+if(typeof data0 === "string"){
+if(!(formats108(data0))){
+const err3 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+if(data.audience !== undefined){
+let data1 = data.audience;
+const _errs5 = errors;
+let valid1 = false;
+const _errs6 = errors;
+if(typeof data1 === "string"){
+if(func3(data1) < 1){
+const err5 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+var _valid0 = _errs6 === errors;
+valid1 = valid1 || _valid0;
+if(!valid1){
+const _errs8 = errors;
+if(Array.isArray(data1)){
+if(data1.length < 1){
+const err7 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+const len0 = data1.length;
+for(let i0=0; i0<len0; i0++){
+let data2 = data1[i0];
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err8 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+else {
+const err9 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+}
+else {
+const err10 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+var _valid0 = _errs8 === errors;
+valid1 = valid1 || _valid0;
+}
+if(!valid1){
+const err11 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf",keyword:"anyOf",params:{}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+else {
+errors = _errs5;
+if(vErrors !== null){
+if(_errs5){
+vErrors.length = _errs5;
+}
+else {
+vErrors = null;
+}
+}
+}
+}
+if(data.jwks_url !== undefined){
+let data3 = data.jwks_url;
+if(typeof data3 === "string"){
+if(!(formats108(data3))){
+const err12 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+else {
+const err13 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+if(data.algorithms !== undefined){
+let data4 = data.algorithms;
+if(Array.isArray(data4)){
+if(data4.length < 1){
+const err14 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+const len1 = data4.length;
+for(let i1=0; i1<len1; i1++){
+let data5 = data4[i1];
+if(typeof data5 !== "string"){
+const err15 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+}
+if(!((((((((((data5 === "RS256") || (data5 === "RS384")) || (data5 === "RS512")) || (data5 === "PS256")) || (data5 === "PS384")) || (data5 === "PS512")) || (data5 === "ES256")) || (data5 === "ES384")) || (data5 === "ES512")) || (data5 === "EdDSA"))){
+const err16 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/enum",keyword:"enum",params:{allowedValues: schema34.properties.algorithms.items.enum}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+}
+let i2 = data4.length;
+let j0;
+if(i2 > 1){
+const indices0 = {};
+for(;i2--;){
+let item0 = data4[i2];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err17 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/uniqueItems",keyword:"uniqueItems",params:{i: i2, j: j0}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+break;
+}
+indices0[item0] = i2;
+}
+}
+}
+else {
+const err18 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+}
+if(data.types !== undefined){
+let data6 = data.types;
+if(Array.isArray(data6)){
+if(data6.length < 1){
+const err19 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+}
+const len2 = data6.length;
+for(let i3=0; i3<len2; i3++){
+let data7 = data6[i3];
+if(typeof data7 === "string"){
+if(func3(data7) < 1){
+const err20 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+}
+}
+else {
+const err21 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err21];
+}
+else {
+vErrors.push(err21);
+}
+errors++;
+}
+}
+let i4 = data6.length;
+let j1;
+if(i4 > 1){
+const indices1 = {};
+for(;i4--;){
+let item1 = data6[i4];
+if(typeof item1 !== "string"){
+continue;
+}
+if(typeof indices1[item1] == "number"){
+j1 = indices1[item1];
+const err22 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/uniqueItems",keyword:"uniqueItems",params:{i: i4, j: j1}};
+if(vErrors === null){
+vErrors = [err22];
+}
+else {
+vErrors.push(err22);
+}
+errors++;
+break;
+}
+indices1[item1] = i4;
+}
+}
+}
+else {
+const err23 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err23];
+}
+else {
+vErrors.push(err23);
+}
+errors++;
+}
+}
+if(data.clock_tolerance !== undefined){
+let data8 = data.clock_tolerance;
+if(typeof data8 === "string"){
+if(!(formats0(data8))){
+const err24 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/format",keyword:"format",params:{format: "duration"}};
+if(vErrors === null){
+vErrors = [err24];
+}
+else {
+vErrors.push(err24);
+}
+errors++;
+}
+}
+else {
+const err25 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err25];
+}
+else {
+vErrors.push(err25);
+}
+errors++;
+}
+}
+if(data.user_claim !== undefined){
+let data9 = data.user_claim;
+if(typeof data9 === "string"){
+if(func3(data9) < 1){
+const err26 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err26];
+}
+else {
+vErrors.push(err26);
+}
+errors++;
+}
+}
+else {
+const err27 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err27];
+}
+else {
+vErrors.push(err27);
+}
+errors++;
+}
+}
+if(data.groups_claim !== undefined){
+let data10 = data.groups_claim;
+if(typeof data10 === "string"){
+if(func3(data10) < 1){
+const err28 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err28];
+}
+else {
+vErrors.push(err28);
+}
+errors++;
+}
+}
+else {
+const err29 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err29];
+}
+else {
+vErrors.push(err29);
+}
+errors++;
+}
+}
+if(data.scopes_claim !== undefined){
+let data11 = data.scopes_claim;
+if(typeof data11 === "string"){
+if(func3(data11) < 1){
+const err30 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err30];
+}
+else {
+vErrors.push(err30);
+}
+errors++;
+}
+}
+else {
+const err31 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err31];
+}
+else {
+vErrors.push(err31);
+}
+errors++;
+}
+}
+if(data.grants !== undefined){
+let data12 = data.grants;
+if(Array.isArray(data12)){
+const len3 = data12.length;
+for(let i5=0; i5<len3; i5++){
+if(!(validate77(data12[i5], {instancePath:instancePath+"/grants/" + i5,parentData:data12,parentDataProperty:i5,rootData}))){
+vErrors = vErrors === null ? validate77.errors : append(vErrors, validate77.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err32 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err32];
+}
+else {
+vErrors.push(err32);
+}
+errors++;
+}
+}
+if(data.introspection !== undefined){
+if(!(validate80(data.introspection, {instancePath:instancePath+"/introspection",parentData:data,parentDataProperty:"introspection",rootData}))){
+vErrors = vErrors === null ? validate80.errors : append(vErrors, validate80.errors);
+errors = vErrors.length;
+}
+}
+if(data.ca_file !== undefined){
+let data15 = data.ca_file;
+if(typeof data15 === "string"){
+if(func3(data15) < 1){
+const err33 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err33];
+}
+else {
+vErrors.push(err33);
+}
+errors++;
+}
+}
+else {
+const err34 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err34];
+}
+else {
+vErrors.push(err34);
+}
+errors++;
+}
+}
+}
+else {
+const err35 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err35];
+}
+else {
+vErrors.push(err35);
+}
+errors++;
+}
+validate76.errors = vErrors;
+return errors === 0;
+}
+
+const schema37 = {"type":"object","additionalProperties":false,"properties":{"github":{"$ref":"#/definitions/GithubLogin"},"oidc":{"$ref":"#/definitions/OidcLogin"},"password":{"$ref":"#/definitions/PasswordLogin"},"tailnet":{"type":"boolean"}}};
+const schema38 = {"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"base_url":{"type":"string","format":"https_url"},"ca_file":{"type":"string","minLength":1}}};
+
+function validate84(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.client_id === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "client_id"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(((((key0 === "client_id") || (key0 === "client_secret")) || (key0 === "client_secret_file")) || (key0 === "base_url")) || (key0 === "ca_file"))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.client_id !== undefined){
+let data0 = data.client_id;
+if(typeof data0 === "string"){
+if(func3(data0) < 1){
+const err2 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.client_secret !== undefined){
+let data1 = data.client_secret;
+if(typeof data1 === "string"){
+if(func3(data1) < 1){
+const err4 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+if(data.client_secret_file !== undefined){
+let data2 = data.client_secret_file;
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err6 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+else {
+const err7 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+if(data.base_url !== undefined){
+let data3 = data.base_url;
+if(typeof data3 === "string"){
+if(!(formats108(data3))){
+const err8 = {instancePath:instancePath+"/base_url",schemaPath:"#/properties/base_url/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+else {
+const err9 = {instancePath:instancePath+"/base_url",schemaPath:"#/properties/base_url/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+if(data.ca_file !== undefined){
+let data4 = data.ca_file;
+if(typeof data4 === "string"){
+if(func3(data4) < 1){
+const err10 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+else {
+const err11 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+}
+else {
+const err12 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+validate84.errors = vErrors;
+return errors === 0;
+}
+
+const schema39 = {"type":"object","additionalProperties":false,"required":["issuer","client_id"],"properties":{"issuer":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"name":{"type":"string","minLength":1,"maxLength":40},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"groups_claim":{"type":"string","minLength":1},"ca_file":{"type":"string","minLength":1}}};
+
+function validate86(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.issuer === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "issuer"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+if(data.client_id === undefined){
+const err1 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "client_id"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+for(const key0 in data){
+if(!((((((((key0 === "issuer") || (key0 === "client_id")) || (key0 === "client_secret")) || (key0 === "client_secret_file")) || (key0 === "name")) || (key0 === "scopes")) || (key0 === "groups_claim")) || (key0 === "ca_file"))){
+const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+if(data.issuer !== undefined){
+let data0 = data.issuer;
+if(typeof data0 === "string"){
+if(!(formats108(data0))){
+const err3 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+if(data.client_id !== undefined){
+let data1 = data.client_id;
+if(typeof data1 === "string"){
+if(func3(data1) < 1){
+const err5 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/client_id",schemaPath:"#/properties/client_id/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+if(data.client_secret !== undefined){
+let data2 = data.client_secret;
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err7 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/client_secret",schemaPath:"#/properties/client_secret/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+if(data.client_secret_file !== undefined){
+let data3 = data.client_secret_file;
+if(typeof data3 === "string"){
+if(func3(data3) < 1){
+const err9 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+else {
+const err10 = {instancePath:instancePath+"/client_secret_file",schemaPath:"#/properties/client_secret_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+if(data.name !== undefined){
+let data4 = data.name;
+if(typeof data4 === "string"){
+if(func3(data4) > 40){
+const err11 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/maxLength",keyword:"maxLength",params:{limit: 40}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+if(func3(data4) < 1){
+const err12 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+else {
+const err13 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data5 = data.scopes;
+if(Array.isArray(data5)){
+const len0 = data5.length;
+for(let i0=0; i0<len0; i0++){
+let data6 = data5[i0];
+if(typeof data6 === "string"){
+if(!(formats82(data6))){
+const err14 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+}
+else {
+const err15 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+}
+}
+let i1 = data5.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data5[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err16 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err17 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+}
+}
+if(data.groups_claim !== undefined){
+let data7 = data.groups_claim;
+if(typeof data7 === "string"){
+if(func3(data7) < 1){
+const err18 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+}
+else {
+const err19 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+}
+}
+if(data.ca_file !== undefined){
+let data8 = data.ca_file;
+if(typeof data8 === "string"){
+if(func3(data8) < 1){
+const err20 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+}
+}
+else {
+const err21 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err21];
+}
+else {
+vErrors.push(err21);
+}
+errors++;
+}
+}
+}
+else {
+const err22 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err22];
+}
+else {
+vErrors.push(err22);
+}
+errors++;
+}
+validate86.errors = vErrors;
+return errors === 0;
+}
+
+const schema40 = {"type":"object","additionalProperties":false,"required":["users_file"],"properties":{"users_file":{"type":"string","minLength":1}}};
+
+function validate88(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.users_file === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "users_file"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(key0 === "users_file")){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.users_file !== undefined){
+let data0 = data.users_file;
+if(typeof data0 === "string"){
+if(func3(data0) < 1){
+const err2 = {instancePath:instancePath+"/users_file",schemaPath:"#/properties/users_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/users_file",schemaPath:"#/properties/users_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+}
+else {
+const err4 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+validate88.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate83(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!((((key0 === "github") || (key0 === "oidc")) || (key0 === "password")) || (key0 === "tailnet"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.github !== undefined){
+if(!(validate84(data.github, {instancePath:instancePath+"/github",parentData:data,parentDataProperty:"github",rootData}))){
+vErrors = vErrors === null ? validate84.errors : append(vErrors, validate84.errors);
+errors = vErrors.length;
+}
+}
+if(data.oidc !== undefined){
+if(!(validate86(data.oidc, {instancePath:instancePath+"/oidc",parentData:data,parentDataProperty:"oidc",rootData}))){
+vErrors = vErrors === null ? validate86.errors : append(vErrors, validate86.errors);
+errors = vErrors.length;
+}
+}
+if(data.password !== undefined){
+if(!(validate88(data.password, {instancePath:instancePath+"/password",parentData:data,parentDataProperty:"password",rootData}))){
+vErrors = vErrors === null ? validate88.errors : append(vErrors, validate88.errors);
+errors = vErrors.length;
+}
+}
+if(data.tailnet !== undefined){
+if(typeof data.tailnet !== "boolean"){
+const err1 = {instancePath:instancePath+"/tailnet",schemaPath:"#/properties/tailnet/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+}
+else {
+const err2 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+validate83.errors = vErrors;
+return errors === 0;
+}
+
+const schema41 = {"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"string","format":"client_id"},"name":{"type":"string","minLength":1,"maxLength":80},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1},"jwks_file":{"type":"string","minLength":1},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"redirect_uris":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"redirect_uri"}}}};
+const formats130 = ACCEPTS.redirect_uri;
+
+function validate91(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.id === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "id"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(((((((key0 === "id") || (key0 === "name")) || (key0 === "secret")) || (key0 === "secret_file")) || (key0 === "jwks_file")) || (key0 === "scopes")) || (key0 === "redirect_uris"))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.id !== undefined){
+let data0 = data.id;
+if(typeof data0 === "string"){
+if(!(formats104(data0))){
+const err2 = {instancePath:instancePath+"/id",schemaPath:"#/properties/id/format",keyword:"format",params:{format: "client_id"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/id",schemaPath:"#/properties/id/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.name !== undefined){
+let data1 = data.name;
+if(typeof data1 === "string"){
+if(func3(data1) > 80){
+const err4 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/maxLength",keyword:"maxLength",params:{limit: 80}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+if(func3(data1) < 1){
+const err5 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+if(data.secret !== undefined){
+let data2 = data.secret;
+if(typeof data2 === "string"){
+if(func3(data2) < 1){
+const err7 = {instancePath:instancePath+"/secret",schemaPath:"#/properties/secret/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/secret",schemaPath:"#/properties/secret/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+if(data.secret_file !== undefined){
+let data3 = data.secret_file;
+if(typeof data3 === "string"){
+if(func3(data3) < 1){
+const err9 = {instancePath:instancePath+"/secret_file",schemaPath:"#/properties/secret_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+}
+else {
+const err10 = {instancePath:instancePath+"/secret_file",schemaPath:"#/properties/secret_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+}
+if(data.jwks_file !== undefined){
+let data4 = data.jwks_file;
+if(typeof data4 === "string"){
+if(func3(data4) < 1){
+const err11 = {instancePath:instancePath+"/jwks_file",schemaPath:"#/properties/jwks_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+else {
+const err12 = {instancePath:instancePath+"/jwks_file",schemaPath:"#/properties/jwks_file/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data5 = data.scopes;
+if(Array.isArray(data5)){
+const len0 = data5.length;
+for(let i0=0; i0<len0; i0++){
+let data6 = data5[i0];
+if(typeof data6 === "string"){
+if(!(formats82(data6))){
+const err13 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+else {
+const err14 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+}
+let i1 = data5.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data5[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err15 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err16 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+}
+if(data.redirect_uris !== undefined){
+let data7 = data.redirect_uris;
+if(Array.isArray(data7)){
+const len1 = data7.length;
+for(let i2=0; i2<len1; i2++){
+let data8 = data7[i2];
+if(typeof data8 === "string"){
+if(!(formats130(data8))){
+const err17 = {instancePath:instancePath+"/redirect_uris/" + i2,schemaPath:"#/properties/redirect_uris/items/format",keyword:"format",params:{format: "redirect_uri"}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+}
+}
+else {
+const err18 = {instancePath:instancePath+"/redirect_uris/" + i2,schemaPath:"#/properties/redirect_uris/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+}
+let i3 = data7.length;
+let j1;
+if(i3 > 1){
+const indices1 = {};
+for(;i3--;){
+let item1 = data7[i3];
+if(typeof item1 !== "string"){
+continue;
+}
+if(typeof indices1[item1] == "number"){
+j1 = indices1[item1];
+const err19 = {instancePath:instancePath+"/redirect_uris",schemaPath:"#/properties/redirect_uris/uniqueItems",keyword:"uniqueItems",params:{i: i3, j: j1}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+break;
+}
+indices1[item1] = i3;
+}
+}
+}
+else {
+const err20 = {instancePath:instancePath+"/redirect_uris",schemaPath:"#/properties/redirect_uris/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+}
+}
+}
+else {
+const err21 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err21];
+}
+else {
+vErrors.push(err21);
+}
+errors++;
+}
+validate91.errors = vErrors;
+return errors === 0;
+}
+
+const schema42 = {"type":"object","additionalProperties":false,"properties":{"host":{"type":"string","format":"host_name"},"public_url":{"type":"string","format":"origin_url"}},"minProperties":1};
+const formats134 = ACCEPTS.origin_url;
+
+function validate93(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(Object.keys(data).length < 1){
+const err0 = {instancePath,schemaPath:"#/minProperties",keyword:"minProperties",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!((key0 === "host") || (key0 === "public_url"))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.host !== undefined){
+let data0 = data.host;
+if(typeof data0 === "string"){
+if(!(formats54(data0))){
+const err2 = {instancePath:instancePath+"/host",schemaPath:"#/properties/host/format",keyword:"format",params:{format: "host_name"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/host",schemaPath:"#/properties/host/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.public_url !== undefined){
+let data1 = data.public_url;
+if(typeof data1 === "string"){
+if(!(formats134(data1))){
+const err4 = {instancePath:instancePath+"/public_url",schemaPath:"#/properties/public_url/format",keyword:"format",params:{format: "origin_url"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/public_url",schemaPath:"#/properties/public_url/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+}
+else {
+const err6 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+validate93.errors = vErrors;
+return errors === 0;
+}
+
+
+function validate67(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!((((((key0 === "tokens") || (key0 === "scopes")) || (key0 === "issuers")) || (key0 === "login")) || (key0 === "clients")) || (key0 === "server"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.tokens !== undefined){
+let data0 = data.tokens;
+if(Array.isArray(data0)){
+const len0 = data0.length;
+for(let i0=0; i0<len0; i0++){
+if(!(validate68(data0[i0], {instancePath:instancePath+"/tokens/" + i0,parentData:data0,parentDataProperty:i0,rootData}))){
+vErrors = vErrors === null ? validate68.errors : append(vErrors, validate68.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err1 = {instancePath:instancePath+"/tokens",schemaPath:"#/properties/tokens/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data2 = data.scopes;
+if(data2 && typeof data2 == "object" && !Array.isArray(data2)){
+for(const key1 in data2){
+const _errs7 = errors;
+if(typeof key1 === "string"){
+if(!(formats82(key1))){
+const err2 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/propertyNames/format",keyword:"format",params:{format: "scope"},propertyName:key1};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+var valid3 = _errs7 === errors;
+if(!valid3){
+const err3 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/propertyNames",keyword:"propertyNames",params:{propertyName: key1}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+for(const key2 in data2){
+if(!(validate70(data2[key2], {instancePath:instancePath+"/scopes/" + key2.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data2,parentDataProperty:key2,rootData}))){
+vErrors = vErrors === null ? validate70.errors : append(vErrors, validate70.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+if(data.issuers !== undefined){
+let data4 = data.issuers;
+if(data4 && typeof data4 == "object" && !Array.isArray(data4)){
+for(const key3 in data4){
+const _errs12 = errors;
+if(typeof key3 === "string"){
+if(!(formats50(key3))){
+const err5 = {instancePath:instancePath+"/issuers",schemaPath:"#/properties/issuers/propertyNames/format",keyword:"format",params:{format: "name"},propertyName:key3};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+var valid5 = _errs12 === errors;
+if(!valid5){
+const err6 = {instancePath:instancePath+"/issuers",schemaPath:"#/properties/issuers/propertyNames",keyword:"propertyNames",params:{propertyName: key3}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+for(const key4 in data4){
+if(!(validate76(data4[key4], {instancePath:instancePath+"/issuers/" + key4.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data4,parentDataProperty:key4,rootData}))){
+vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err7 = {instancePath:instancePath+"/issuers",schemaPath:"#/properties/issuers/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+if(data.login !== undefined){
+if(!(validate83(data.login, {instancePath:instancePath+"/login",parentData:data,parentDataProperty:"login",rootData}))){
+vErrors = vErrors === null ? validate83.errors : append(vErrors, validate83.errors);
+errors = vErrors.length;
+}
+}
+if(data.clients !== undefined){
+let data7 = data.clients;
+if(Array.isArray(data7)){
+const len1 = data7.length;
+for(let i1=0; i1<len1; i1++){
+if(!(validate91(data7[i1], {instancePath:instancePath+"/clients/" + i1,parentData:data7,parentDataProperty:i1,rootData}))){
+vErrors = vErrors === null ? validate91.errors : append(vErrors, validate91.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/clients",schemaPath:"#/properties/clients/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+if(data.server !== undefined){
+if(!(validate93(data.server, {instancePath:instancePath+"/server",parentData:data,parentDataProperty:"server",rootData}))){
+vErrors = vErrors === null ? validate93.errors : append(vErrors, validate93.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err9 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+validate67.errors = vErrors;
+return errors === 0;
+}
+
+const schema43 = {"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]};
+const schema44 = {"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}};
+const schema45 = {"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]};
+const formats8 = ACCEPTS.network;
+const schema46 = {"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}};
+
+function validate100(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -3690,8 +6513,8 @@ errors++;
 }
 }
 if(data.tailnet !== undefined){
-if(!(validate76(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
-vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
+if(!(validate72(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
+vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
 errors = vErrors.length;
 }
 }
@@ -3706,12 +6529,12 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate75.errors = vErrors;
+validate100.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate74(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate99(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
@@ -3769,8 +6592,8 @@ var _valid0 = _errs1 === errors;
 valid0 = valid0 || _valid0;
 if(!valid0){
 const _errs5 = errors;
-if(!(validate75(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate75.errors : append(vErrors, validate75.errors);
+if(!(validate100(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate100.errors : append(vErrors, validate100.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs5 === errors;
@@ -3797,13 +6620,13 @@ vErrors = null;
 }
 }
 }
-validate74.errors = vErrors;
+validate99.errors = vErrors;
 return errors === 0;
 }
 
-const schema36 = {"type":"array","items":{"type":"string","format":"network"}};
+const schema47 = {"type":"array","items":{"type":"string","format":"network"}};
 
-function validate80(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate104(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(Array.isArray(data)){
@@ -3844,13 +6667,13 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate80.errors = vErrors;
+validate104.errors = vErrors;
 return errors === 0;
 }
 
-const schema37 = {"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}};
+const schema48 = {"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}};
 
-function validate82(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate106(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4002,12 +6825,12 @@ vErrors.push(err11);
 }
 errors++;
 }
-validate82.errors = vErrors;
+validate106.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate72(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate97(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4032,7 +6855,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema32.properties, key0))){
+if(!(func2.call(schema44.properties, key0))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -4087,14 +6910,14 @@ errors = vErrors.length;
 }
 }
 if(data.allow !== undefined){
-if(!(validate74(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
-vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
+if(!(validate99(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate99.errors : append(vErrors, validate99.errors);
 errors = vErrors.length;
 }
 }
 if(data.deny !== undefined){
-if(!(validate80(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
-vErrors = vErrors === null ? validate80.errors : append(vErrors, validate80.errors);
+if(!(validate104(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
+vErrors = vErrors === null ? validate104.errors : append(vErrors, validate104.errors);
 errors = vErrors.length;
 }
 }
@@ -4161,8 +6984,8 @@ errors++;
 }
 }
 if(data.timeouts !== undefined){
-if(!(validate82(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
-vErrors = vErrors === null ? validate82.errors : append(vErrors, validate82.errors);
+if(!(validate106(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+vErrors = vErrors === null ? validate106.errors : append(vErrors, validate106.errors);
 errors = vErrors.length;
 }
 }
@@ -4195,16 +7018,16 @@ vErrors.push(err12);
 }
 errors++;
 }
-validate72.errors = vErrors;
+validate97.errors = vErrors;
 return errors === 0;
 }
 
-const schema38 = {"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}};
-const formats112 = ACCEPTS.tcp_upstream;
-const schema39 = {"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]};
-const schema40 = {"type":"string","enum":["tcp","ib_api","ib_session"]};
+const schema49 = {"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}};
+const formats158 = ACCEPTS.tcp_upstream;
+const schema50 = {"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]};
+const schema51 = {"type":"string","enum":["tcp","ib_api","ib_session"]};
 
-function validate90(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate114(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(typeof data !== "string"){
@@ -4218,7 +7041,7 @@ vErrors.push(err0);
 errors++;
 }
 if(!(((data === "tcp") || (data === "ib_api")) || (data === "ib_session"))){
-const err1 = {instancePath,schemaPath:"#/enum",keyword:"enum",params:{allowedValues: schema40.enum}};
+const err1 = {instancePath,schemaPath:"#/enum",keyword:"enum",params:{allowedValues: schema51.enum}};
 if(vErrors === null){
 vErrors = [err1];
 }
@@ -4227,14 +7050,14 @@ vErrors.push(err1);
 }
 errors++;
 }
-validate90.errors = vErrors;
+validate114.errors = vErrors;
 return errors === 0;
 }
 
-const schema41 = {"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}};
-const formats118 = ACCEPTS.maintenance;
+const schema52 = {"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}};
+const formats164 = ACCEPTS.maintenance;
 
-function validate92(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate116(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4261,8 +7084,8 @@ errors++;
 }
 }
 if(data.check !== undefined){
-if(!(validate90(data.check, {instancePath:instancePath+"/check",parentData:data,parentDataProperty:"check",rootData}))){
-vErrors = vErrors === null ? validate90.errors : append(vErrors, validate90.errors);
+if(!(validate114(data.check, {instancePath:instancePath+"/check",parentData:data,parentDataProperty:"check",rootData}))){
+vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
 errors = vErrors.length;
 }
 }
@@ -4379,7 +7202,7 @@ errors++;
 if(data.maintenance !== undefined){
 let data5 = data.maintenance;
 if(typeof data5 === "string"){
-if(!(formats118(data5))){
+if(!(formats164(data5))){
 const err11 = {instancePath:instancePath+"/maintenance",schemaPath:"#/properties/maintenance/format",keyword:"format",params:{format: "maintenance"}};
 if(vErrors === null){
 vErrors = [err11];
@@ -4412,27 +7235,27 @@ vErrors.push(err13);
 }
 errors++;
 }
-validate92.errors = vErrors;
+validate116.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate89(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate113(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
 let valid0 = false;
 const _errs1 = errors;
-if(!(validate90(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate90.errors : append(vErrors, validate90.errors);
+if(!(validate114(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs1 === errors;
 valid0 = valid0 || _valid0;
 if(!valid0){
 const _errs2 = errors;
-if(!(validate92(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate92.errors : append(vErrors, validate92.errors);
+if(!(validate116(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate116.errors : append(vErrors, validate116.errors);
 errors = vErrors.length;
 }
 var _valid0 = _errs2 === errors;
@@ -4459,13 +7282,13 @@ vErrors = null;
 }
 }
 }
-validate89.errors = vErrors;
+validate113.errors = vErrors;
 return errors === 0;
 }
 
-const schema42 = {"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}};
+const schema53 = {"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}};
 
-function validate96(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate120(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4562,13 +7385,13 @@ vErrors.push(err7);
 }
 errors++;
 }
-validate96.errors = vErrors;
+validate120.errors = vErrors;
 return errors === 0;
 }
 
-const schema43 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}};
+const schema54 = {"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}};
 
-function validate98(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate122(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4670,12 +7493,12 @@ vErrors.push(err7);
 }
 errors++;
 }
-validate98.errors = vErrors;
+validate122.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate85(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate109(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -4710,7 +7533,7 @@ vErrors.push(err2);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema38.properties, key0))){
+if(!(func2.call(schema49.properties, key0))){
 const err3 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err3];
@@ -4761,7 +7584,7 @@ errors++;
 if(data.upstream !== undefined){
 let data2 = data.upstream;
 if(typeof data2 === "string"){
-if(!(formats112(data2))){
+if(!(formats158(data2))){
 const err7 = {instancePath:instancePath+"/upstream",schemaPath:"#/properties/upstream/format",keyword:"format",params:{format: "tcp_upstream"}};
 if(vErrors === null){
 vErrors = [err7];
@@ -4802,20 +7625,20 @@ errors = vErrors.length;
 }
 }
 if(data.allow !== undefined){
-if(!(validate74(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
-vErrors = vErrors === null ? validate74.errors : append(vErrors, validate74.errors);
+if(!(validate99(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate99.errors : append(vErrors, validate99.errors);
 errors = vErrors.length;
 }
 }
 if(data.deny !== undefined){
-if(!(validate80(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
-vErrors = vErrors === null ? validate80.errors : append(vErrors, validate80.errors);
+if(!(validate104(data.deny, {instancePath:instancePath+"/deny",parentData:data,parentDataProperty:"deny",rootData}))){
+vErrors = vErrors === null ? validate104.errors : append(vErrors, validate104.errors);
 errors = vErrors.length;
 }
 }
 if(data.expect !== undefined){
 if(!(data.expect === "ib_api")){
-const err10 = {instancePath:instancePath+"/expect",schemaPath:"#/properties/expect/enum",keyword:"enum",params:{allowedValues: schema38.properties.expect.enum}};
+const err10 = {instancePath:instancePath+"/expect",schemaPath:"#/properties/expect/enum",keyword:"enum",params:{allowedValues: schema49.properties.expect.enum}};
 if(vErrors === null){
 vErrors = [err10];
 }
@@ -4826,8 +7649,8 @@ errors++;
 }
 }
 if(data.health !== undefined){
-if(!(validate89(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
-vErrors = vErrors === null ? validate89.errors : append(vErrors, validate89.errors);
+if(!(validate113(data.health, {instancePath:instancePath+"/health",parentData:data,parentDataProperty:"health",rootData}))){
+vErrors = vErrors === null ? validate113.errors : append(vErrors, validate113.errors);
 errors = vErrors.length;
 }
 }
@@ -4882,8 +7705,8 @@ errors++;
 }
 }
 if(data.connection_rate !== undefined){
-if(!(validate96(data.connection_rate, {instancePath:instancePath+"/connection_rate",parentData:data,parentDataProperty:"connection_rate",rootData}))){
-vErrors = vErrors === null ? validate96.errors : append(vErrors, validate96.errors);
+if(!(validate120(data.connection_rate, {instancePath:instancePath+"/connection_rate",parentData:data,parentDataProperty:"connection_rate",rootData}))){
+vErrors = vErrors === null ? validate120.errors : append(vErrors, validate120.errors);
 errors = vErrors.length;
 }
 }
@@ -4913,8 +7736,8 @@ errors++;
 }
 }
 if(data.timeouts !== undefined){
-if(!(validate98(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
-vErrors = vErrors === null ? validate98.errors : append(vErrors, validate98.errors);
+if(!(validate122(data.timeouts, {instancePath:instancePath+"/timeouts",parentData:data,parentDataProperty:"timeouts",rootData}))){
+vErrors = vErrors === null ? validate122.errors : append(vErrors, validate122.errors);
 errors = vErrors.length;
 }
 }
@@ -4935,26 +7758,26 @@ vErrors.push(err17);
 }
 errors++;
 }
-validate85.errors = vErrors;
+validate109.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate71(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate96(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
 const tag0 = data.protocol;
 if(typeof tag0 == "string"){
 if(tag0 === "http"){
-if(!(validate72(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
+if(!(validate97(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate97.errors : append(vErrors, validate97.errors);
 errors = vErrors.length;
 }
 }
 else if(tag0 === "tcp"){
-if(!(validate85(data, {instancePath,parentData,parentDataProperty,rootData}))){
-vErrors = vErrors === null ? validate85.errors : append(vErrors, validate85.errors);
+if(!(validate109(data, {instancePath,parentData,parentDataProperty,rootData}))){
+vErrors = vErrors === null ? validate109.errors : append(vErrors, validate109.errors);
 errors = vErrors.length;
 }
 }
@@ -4990,22 +7813,23 @@ vErrors.push(err2);
 }
 errors++;
 }
-validate71.errors = vErrors;
+validate96.errors = vErrors;
 return errors === 0;
 }
 
-const schema44 = {"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}};
-const formats134 = ACCEPTS.host_pattern;
-const formats136 = ACCEPTS.path;
-const formats140 = ACCEPTS.linear_regex;
-const formats142 = ACCEPTS.method;
-const formats144 = ACCEPTS.header_name;
-const formats148 = ACCEPTS.upstream;
-const schema45 = {"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]};
-const schema46 = {"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"}}};
-const schema47 = {"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}};
+const schema55 = {"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"public_url":{"type":"string","format":"public_url"},"mcp":{"$ref":"#/definitions/Mcp"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}};
+const formats180 = ACCEPTS.host_pattern;
+const formats182 = ACCEPTS.path;
+const formats186 = ACCEPTS.linear_regex;
+const formats188 = ACCEPTS.method;
+const formats190 = ACCEPTS.header_name;
+const formats194 = ACCEPTS.upstream;
+const formats214 = ACCEPTS.public_url;
+const schema56 = {"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]};
+const schema57 = {"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"oauth":{"$ref":"#/definitions/OAuthWay"},"issuer":{"$ref":"#/definitions/IssuerWay"},"session":{"$ref":"#/definitions/SessionWay"}}};
+const schema58 = {"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}};
 
-function validate107(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate131(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5172,13 +7996,13 @@ vErrors.push(err10);
 }
 errors++;
 }
-validate107.errors = vErrors;
+validate131.errors = vErrors;
 return errors === 0;
 }
 
-const schema48 = {"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}};
+const schema59 = {"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}};
 
-function validate109(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate133(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5355,12 +8179,530 @@ vErrors.push(err11);
 }
 errors++;
 }
-validate109.errors = vErrors;
+validate133.errors = vErrors;
+return errors === 0;
+}
+
+const schema60 = {"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}};
+
+function validate136(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!(((((((key0 === "scopes") || (key0 === "optional_scopes")) || (key0 === "allow")) || (key0 === "grants")) || (key0 === "access_token_lifetime")) || (key0 === "refresh_token_lifetime")) || (key0 === "access_token_format"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data0 = data.scopes;
+if(Array.isArray(data0)){
+const len0 = data0.length;
+for(let i0=0; i0<len0; i0++){
+let data1 = data0[i0];
+if(typeof data1 === "string"){
+if(!(formats82(data1))){
+const err1 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+else {
+const err2 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+let i1 = data0.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data0[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err3 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err4 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+if(data.optional_scopes !== undefined){
+let data2 = data.optional_scopes;
+if(Array.isArray(data2)){
+const len1 = data2.length;
+for(let i2=0; i2<len1; i2++){
+let data3 = data2[i2];
+if(typeof data3 === "string"){
+if(!(formats82(data3))){
+const err5 = {instancePath:instancePath+"/optional_scopes/" + i2,schemaPath:"#/properties/optional_scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+else {
+const err6 = {instancePath:instancePath+"/optional_scopes/" + i2,schemaPath:"#/properties/optional_scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+}
+}
+let i3 = data2.length;
+let j1;
+if(i3 > 1){
+const indices1 = {};
+for(;i3--;){
+let item1 = data2[i3];
+if(typeof item1 !== "string"){
+continue;
+}
+if(typeof indices1[item1] == "number"){
+j1 = indices1[item1];
+const err7 = {instancePath:instancePath+"/optional_scopes",schemaPath:"#/properties/optional_scopes/uniqueItems",keyword:"uniqueItems",params:{i: i3, j: j1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+break;
+}
+indices1[item1] = i3;
+}
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/optional_scopes",schemaPath:"#/properties/optional_scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+}
+if(data.allow !== undefined){
+if(!(validate71(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+errors = vErrors.length;
+}
+}
+if(data.grants !== undefined){
+let data5 = data.grants;
+if(Array.isArray(data5)){
+if(data5.length < 1){
+const err9 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/minItems",keyword:"minItems",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err9];
+}
+else {
+vErrors.push(err9);
+}
+errors++;
+}
+const len2 = data5.length;
+for(let i4=0; i4<len2; i4++){
+let data6 = data5[i4];
+if(typeof data6 !== "string"){
+const err10 = {instancePath:instancePath+"/grants/" + i4,schemaPath:"#/properties/grants/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err10];
+}
+else {
+vErrors.push(err10);
+}
+errors++;
+}
+if(!(((data6 === "authorization_code") || (data6 === "refresh_token")) || (data6 === "client_credentials"))){
+const err11 = {instancePath:instancePath+"/grants/" + i4,schemaPath:"#/properties/grants/items/enum",keyword:"enum",params:{allowedValues: schema60.properties.grants.items.enum}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+let i5 = data5.length;
+let j2;
+if(i5 > 1){
+const indices2 = {};
+for(;i5--;){
+let item2 = data5[i5];
+if(typeof item2 !== "string"){
+continue;
+}
+if(typeof indices2[item2] == "number"){
+j2 = indices2[item2];
+const err12 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/uniqueItems",keyword:"uniqueItems",params:{i: i5, j: j2}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+break;
+}
+indices2[item2] = i5;
+}
+}
+}
+else {
+const err13 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err13];
+}
+else {
+vErrors.push(err13);
+}
+errors++;
+}
+}
+if(data.access_token_lifetime !== undefined){
+let data7 = data.access_token_lifetime;
+if(typeof data7 === "string"){
+if(!(formats20(data7))){
+const err14 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+if(vErrors === null){
+vErrors = [err14];
+}
+else {
+vErrors.push(err14);
+}
+errors++;
+}
+}
+else {
+const err15 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err15];
+}
+else {
+vErrors.push(err15);
+}
+errors++;
+}
+}
+if(data.refresh_token_lifetime !== undefined){
+let data8 = data.refresh_token_lifetime;
+if(typeof data8 === "string"){
+if(!(formats20(data8))){
+const err16 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+if(vErrors === null){
+vErrors = [err16];
+}
+else {
+vErrors.push(err16);
+}
+errors++;
+}
+}
+else {
+const err17 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err17];
+}
+else {
+vErrors.push(err17);
+}
+errors++;
+}
+}
+if(data.access_token_format !== undefined){
+let data9 = data.access_token_format;
+if(typeof data9 !== "string"){
+const err18 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err18];
+}
+else {
+vErrors.push(err18);
+}
+errors++;
+}
+if(!((data9 === "opaque") || (data9 === "jwt"))){
+const err19 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/enum",keyword:"enum",params:{allowedValues: schema60.properties.access_token_format.enum}};
+if(vErrors === null){
+vErrors = [err19];
+}
+else {
+vErrors.push(err19);
+}
+errors++;
+}
+}
+}
+else {
+const err20 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err20];
+}
+else {
+vErrors.push(err20);
+}
+errors++;
+}
+validate136.errors = vErrors;
+return errors === 0;
+}
+
+const schema61 = {"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}};
+
+function validate139(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+if(data.name === undefined){
+const err0 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "name"}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+for(const key0 in data){
+if(!(((key0 === "name") || (key0 === "scopes")) || (key0 === "allow"))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+if(data.name !== undefined){
+let data0 = data.name;
+if(typeof data0 === "string"){
+if(!(formats50(data0))){
+const err2 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/format",keyword:"format",params:{format: "name"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+else {
+const err3 = {instancePath:instancePath+"/name",schemaPath:"#/properties/name/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+}
+if(data.scopes !== undefined){
+let data1 = data.scopes;
+if(Array.isArray(data1)){
+const len0 = data1.length;
+for(let i0=0; i0<len0; i0++){
+let data2 = data1[i0];
+if(typeof data2 === "string"){
+if(!(formats82(data2))){
+const err4 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/format",keyword:"format",params:{format: "scope"}};
+if(vErrors === null){
+vErrors = [err4];
+}
+else {
+vErrors.push(err4);
+}
+errors++;
+}
+}
+else {
+const err5 = {instancePath:instancePath+"/scopes/" + i0,schemaPath:"#/properties/scopes/items/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err5];
+}
+else {
+vErrors.push(err5);
+}
+errors++;
+}
+}
+let i1 = data1.length;
+let j0;
+if(i1 > 1){
+const indices0 = {};
+for(;i1--;){
+let item0 = data1[i1];
+if(typeof item0 !== "string"){
+continue;
+}
+if(typeof indices0[item0] == "number"){
+j0 = indices0[item0];
+const err6 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/uniqueItems",keyword:"uniqueItems",params:{i: i1, j: j0}};
+if(vErrors === null){
+vErrors = [err6];
+}
+else {
+vErrors.push(err6);
+}
+errors++;
+break;
+}
+indices0[item0] = i1;
+}
+}
+}
+else {
+const err7 = {instancePath:instancePath+"/scopes",schemaPath:"#/properties/scopes/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+if(data.allow !== undefined){
+if(!(validate71(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err8 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err8];
+}
+else {
+vErrors.push(err8);
+}
+errors++;
+}
+validate139.errors = vErrors;
+return errors === 0;
+}
+
+const schema62 = {"type":"object","additionalProperties":false,"properties":{"allow":{"$ref":"#/definitions/AllowPeople"},"lifetime":{"type":"string","format":"positive_duration"}}};
+
+function validate142(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!((key0 === "allow") || (key0 === "lifetime"))){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.allow !== undefined){
+if(!(validate71(data.allow, {instancePath:instancePath+"/allow",parentData:data,parentDataProperty:"allow",rootData}))){
+vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+errors = vErrors.length;
+}
+}
+if(data.lifetime !== undefined){
+let data1 = data.lifetime;
+if(typeof data1 === "string"){
+if(!(formats20(data1))){
+const err1 = {instancePath:instancePath+"/lifetime",schemaPath:"#/properties/lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+else {
+const err2 = {instancePath:instancePath+"/lifetime",schemaPath:"#/properties/lifetime/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+}
+}
+else {
+const err3 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err3];
+}
+else {
+vErrors.push(err3);
+}
+errors++;
+}
+validate142.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate106(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate130(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5385,7 +8727,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!(((key0 === "token") || (key0 === "client_certificate")) || (key0 === "tailnet"))){
+if(!((((((key0 === "token") || (key0 === "client_certificate")) || (key0 === "tailnet")) || (key0 === "oauth")) || (key0 === "issuer")) || (key0 === "session"))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -5397,20 +8739,38 @@ errors++;
 }
 }
 if(data.token !== undefined){
-if(!(validate107(data.token, {instancePath:instancePath+"/token",parentData:data,parentDataProperty:"token",rootData}))){
-vErrors = vErrors === null ? validate107.errors : append(vErrors, validate107.errors);
+if(!(validate131(data.token, {instancePath:instancePath+"/token",parentData:data,parentDataProperty:"token",rootData}))){
+vErrors = vErrors === null ? validate131.errors : append(vErrors, validate131.errors);
 errors = vErrors.length;
 }
 }
 if(data.client_certificate !== undefined){
-if(!(validate109(data.client_certificate, {instancePath:instancePath+"/client_certificate",parentData:data,parentDataProperty:"client_certificate",rootData}))){
-vErrors = vErrors === null ? validate109.errors : append(vErrors, validate109.errors);
+if(!(validate133(data.client_certificate, {instancePath:instancePath+"/client_certificate",parentData:data,parentDataProperty:"client_certificate",rootData}))){
+vErrors = vErrors === null ? validate133.errors : append(vErrors, validate133.errors);
 errors = vErrors.length;
 }
 }
 if(data.tailnet !== undefined){
-if(!(validate76(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
-vErrors = vErrors === null ? validate76.errors : append(vErrors, validate76.errors);
+if(!(validate72(data.tailnet, {instancePath:instancePath+"/tailnet",parentData:data,parentDataProperty:"tailnet",rootData}))){
+vErrors = vErrors === null ? validate72.errors : append(vErrors, validate72.errors);
+errors = vErrors.length;
+}
+}
+if(data.oauth !== undefined){
+if(!(validate136(data.oauth, {instancePath:instancePath+"/oauth",parentData:data,parentDataProperty:"oauth",rootData}))){
+vErrors = vErrors === null ? validate136.errors : append(vErrors, validate136.errors);
+errors = vErrors.length;
+}
+}
+if(data.issuer !== undefined){
+if(!(validate139(data.issuer, {instancePath:instancePath+"/issuer",parentData:data,parentDataProperty:"issuer",rootData}))){
+vErrors = vErrors === null ? validate139.errors : append(vErrors, validate139.errors);
+errors = vErrors.length;
+}
+}
+if(data.session !== undefined){
+if(!(validate142(data.session, {instancePath:instancePath+"/session",parentData:data,parentDataProperty:"session",rootData}))){
+vErrors = vErrors === null ? validate142.errors : append(vErrors, validate142.errors);
 errors = vErrors.length;
 }
 }
@@ -5425,12 +8785,12 @@ vErrors.push(err3);
 }
 errors++;
 }
-validate106.errors = vErrors;
+validate130.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate105(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate129(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 const _errs0 = errors;
@@ -5463,8 +8823,8 @@ errors++;
 }
 const len0 = data.length;
 for(let i0=0; i0<len0; i0++){
-if(!(validate106(data[i0], {instancePath:instancePath+"/" + i0,parentData:data,parentDataProperty:i0,rootData}))){
-vErrors = vErrors === null ? validate106.errors : append(vErrors, validate106.errors);
+if(!(validate130(data[i0], {instancePath:instancePath+"/" + i0,parentData:data,parentDataProperty:i0,rootData}))){
+vErrors = vErrors === null ? validate130.errors : append(vErrors, validate130.errors);
 errors = vErrors.length;
 }
 }
@@ -5503,20 +8863,65 @@ vErrors = null;
 }
 }
 }
-validate105.errors = vErrors;
+validate129.errors = vErrors;
 return errors === 0;
 }
 
-const schema49 = {"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}};
+const schema63 = {"type":"object","additionalProperties":false,"properties":{"session_binding":{"type":"boolean"}}};
 
-function validate114(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate147(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+let vErrors = null;
+let errors = 0;
+if(data && typeof data == "object" && !Array.isArray(data)){
+for(const key0 in data){
+if(!(key0 === "session_binding")){
+const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+if(vErrors === null){
+vErrors = [err0];
+}
+else {
+vErrors.push(err0);
+}
+errors++;
+}
+}
+if(data.session_binding !== undefined){
+if(typeof data.session_binding !== "boolean"){
+const err1 = {instancePath:instancePath+"/session_binding",schemaPath:"#/properties/session_binding/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err1];
+}
+else {
+vErrors.push(err1);
+}
+errors++;
+}
+}
+}
+else {
+const err2 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err2];
+}
+else {
+vErrors.push(err2);
+}
+errors++;
+}
+validate147.errors = vErrors;
+return errors === 0;
+}
+
+const schema64 = {"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}};
+
+function validate149(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
 for(const key0 in data){
 const _errs1 = errors;
 if(typeof key0 === "string"){
-if(!(formats144(key0))){
+if(!(formats190(key0))){
 const err0 = {instancePath,schemaPath:"#/propertyNames/format",keyword:"format",params:{format: "header_name"},propertyName:key0};
 if(vErrors === null){
 vErrors = [err0];
@@ -5575,13 +8980,13 @@ vErrors.push(err4);
 }
 errors++;
 }
-validate114.errors = vErrors;
+validate149.errors = vErrors;
 return errors === 0;
 }
 
-const schema50 = {"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}};
+const schema65 = {"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}};
 
-function validate116(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate151(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5598,8 +9003,8 @@ errors++;
 }
 }
 if(data.set !== undefined){
-if(!(validate114(data.set, {instancePath:instancePath+"/set",parentData:data,parentDataProperty:"set",rootData}))){
-vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
+if(!(validate149(data.set, {instancePath:instancePath+"/set",parentData:data,parentDataProperty:"set",rootData}))){
+vErrors = vErrors === null ? validate149.errors : append(vErrors, validate149.errors);
 errors = vErrors.length;
 }
 }
@@ -5610,7 +9015,7 @@ const len0 = data1.length;
 for(let i0=0; i0<len0; i0++){
 let data2 = data1[i0];
 if(typeof data2 === "string"){
-if(!(formats144(data2))){
+if(!(formats190(data2))){
 const err1 = {instancePath:instancePath+"/remove/" + i0,schemaPath:"#/properties/remove/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err1];
@@ -5655,14 +9060,14 @@ vErrors.push(err4);
 }
 errors++;
 }
-validate116.errors = vErrors;
+validate151.errors = vErrors;
 return errors === 0;
 }
 
-const schema51 = {"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}};
-const formats164 = ACCEPTS.origin;
+const schema66 = {"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}};
+const formats226 = ACCEPTS.origin;
 
-function validate119(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate154(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5705,7 +9110,7 @@ const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
 let data1 = data0[i0];
 if(typeof data1 === "string"){
-if(!(formats164(data1))){
+if(!(formats226(data1))){
 const err3 = {instancePath:instancePath+"/origins/" + i0,schemaPath:"#/properties/origins/items/format",keyword:"format",params:{format: "origin"}};
 if(vErrors === null){
 vErrors = [err3];
@@ -5770,7 +9175,7 @@ const len1 = data2.length;
 for(let i2=0; i2<len1; i2++){
 let data3 = data2[i2];
 if(typeof data3 === "string"){
-if(!(formats142(data3))){
+if(!(formats188(data3))){
 const err7 = {instancePath:instancePath+"/methods/" + i2,schemaPath:"#/properties/methods/items/format",keyword:"format",params:{format: "method"}};
 if(vErrors === null){
 vErrors = [err7];
@@ -5811,7 +9216,7 @@ const len2 = data4.length;
 for(let i3=0; i3<len2; i3++){
 let data5 = data4[i3];
 if(typeof data5 === "string"){
-if(!(formats144(data5))){
+if(!(formats190(data5))){
 const err10 = {instancePath:instancePath+"/headers/" + i3,schemaPath:"#/properties/headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err10];
@@ -5852,7 +9257,7 @@ const len3 = data6.length;
 for(let i4=0; i4<len3; i4++){
 let data7 = data6[i4];
 if(typeof data7 === "string"){
-if(!(formats144(data7))){
+if(!(formats190(data7))){
 const err13 = {instancePath:instancePath+"/expose_headers/" + i4,schemaPath:"#/properties/expose_headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err13];
@@ -5934,12 +9339,12 @@ vErrors.push(err19);
 }
 errors++;
 }
-validate119.errors = vErrors;
+validate154.errors = vErrors;
 return errors === 0;
 }
 
 
-function validate104(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
+function validate128(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
@@ -5964,7 +9369,7 @@ vErrors.push(err1);
 errors++;
 }
 for(const key0 in data){
-if(!(func2.call(schema44.properties, key0))){
+if(!(func2.call(schema55.properties, key0))){
 const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err2];
@@ -6078,7 +9483,7 @@ errors++;
 if(data.host !== undefined){
 let data3 = data.host;
 if(typeof data3 === "string"){
-if(!(formats134(data3))){
+if(!(formats180(data3))){
 const err10 = {instancePath:instancePath+"/host",schemaPath:"#/properties/host/format",keyword:"format",params:{format: "host_pattern"}};
 if(vErrors === null){
 vErrors = [err10];
@@ -6103,7 +9508,7 @@ errors++;
 if(data.path !== undefined){
 let data4 = data.path;
 if(typeof data4 === "string"){
-if(!(formats136(data4))){
+if(!(formats182(data4))){
 const err12 = {instancePath:instancePath+"/path",schemaPath:"#/properties/path/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err12];
@@ -6128,7 +9533,7 @@ errors++;
 if(data.path_prefix !== undefined){
 let data5 = data.path_prefix;
 if(typeof data5 === "string"){
-if(!(formats136(data5))){
+if(!(formats182(data5))){
 const err14 = {instancePath:instancePath+"/path_prefix",schemaPath:"#/properties/path_prefix/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err14];
@@ -6153,7 +9558,7 @@ errors++;
 if(data.path_regex !== undefined){
 let data6 = data.path_regex;
 if(typeof data6 === "string"){
-if(!(formats140(data6))){
+if(!(formats186(data6))){
 const err16 = {instancePath:instancePath+"/path_regex",schemaPath:"#/properties/path_regex/format",keyword:"format",params:{format: "linear_regex"}};
 if(vErrors === null){
 vErrors = [err16];
@@ -6192,7 +9597,7 @@ const len1 = data7.length;
 for(let i2=0; i2<len1; i2++){
 let data8 = data7[i2];
 if(typeof data8 === "string"){
-if(!(formats142(data8))){
+if(!(formats188(data8))){
 const err19 = {instancePath:instancePath+"/methods/" + i2,schemaPath:"#/properties/methods/items/format",keyword:"format",params:{format: "method"}};
 if(vErrors === null){
 vErrors = [err19];
@@ -6266,7 +9671,7 @@ errors++;
 for(const key1 in data9){
 const _errs22 = errors;
 if(typeof key1 === "string"){
-if(!(formats144(key1))){
+if(!(formats190(key1))){
 const err24 = {instancePath:instancePath+"/headers",schemaPath:"#/properties/headers/propertyNames/format",keyword:"format",params:{format: "header_name"},propertyName:key1};
 if(vErrors === null){
 vErrors = [err24];
@@ -6364,7 +9769,7 @@ errors++;
 if(data.upstream !== undefined){
 let data12 = data.upstream;
 if(typeof data12 === "string"){
-if(!(formats148(data12))){
+if(!(formats194(data12))){
 const err32 = {instancePath:instancePath+"/upstream",schemaPath:"#/properties/upstream/format",keyword:"format",params:{format: "upstream"}};
 if(vErrors === null){
 vErrors = [err32];
@@ -6387,16 +9792,16 @@ errors++;
 }
 }
 if(data.auth !== undefined){
-if(!(validate105(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
-vErrors = vErrors === null ? validate105.errors : append(vErrors, validate105.errors);
+if(!(validate129(data.auth, {instancePath:instancePath+"/auth",parentData:data,parentDataProperty:"auth",rootData}))){
+vErrors = vErrors === null ? validate129.errors : append(vErrors, validate129.errors);
 errors = vErrors.length;
 }
 }
-if(data.strip_prefix !== undefined){
-let data14 = data.strip_prefix;
+if(data.public_url !== undefined){
+let data14 = data.public_url;
 if(typeof data14 === "string"){
-if(!(formats136(data14))){
-const err34 = {instancePath:instancePath+"/strip_prefix",schemaPath:"#/properties/strip_prefix/format",keyword:"format",params:{format: "path"}};
+if(!(formats214(data14))){
+const err34 = {instancePath:instancePath+"/public_url",schemaPath:"#/properties/public_url/format",keyword:"format",params:{format: "public_url"}};
 if(vErrors === null){
 vErrors = [err34];
 }
@@ -6407,7 +9812,7 @@ errors++;
 }
 }
 else {
-const err35 = {instancePath:instancePath+"/strip_prefix",schemaPath:"#/properties/strip_prefix/type",keyword:"type",params:{type: "string"}};
+const err35 = {instancePath:instancePath+"/public_url",schemaPath:"#/properties/public_url/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err35];
 }
@@ -6417,21 +9822,17 @@ vErrors.push(err35);
 errors++;
 }
 }
-if(data.set_headers !== undefined){
-if(!(validate114(data.set_headers, {instancePath:instancePath+"/set_headers",parentData:data,parentDataProperty:"set_headers",rootData}))){
-vErrors = vErrors === null ? validate114.errors : append(vErrors, validate114.errors);
+if(data.mcp !== undefined){
+if(!(validate147(data.mcp, {instancePath:instancePath+"/mcp",parentData:data,parentDataProperty:"mcp",rootData}))){
+vErrors = vErrors === null ? validate147.errors : append(vErrors, validate147.errors);
 errors = vErrors.length;
 }
 }
-if(data.remove_headers !== undefined){
-let data16 = data.remove_headers;
-if(Array.isArray(data16)){
-const len2 = data16.length;
-for(let i4=0; i4<len2; i4++){
-let data17 = data16[i4];
-if(typeof data17 === "string"){
-if(!(formats144(data17))){
-const err36 = {instancePath:instancePath+"/remove_headers/" + i4,schemaPath:"#/properties/remove_headers/items/format",keyword:"format",params:{format: "header_name"}};
+if(data.strip_prefix !== undefined){
+let data16 = data.strip_prefix;
+if(typeof data16 === "string"){
+if(!(formats182(data16))){
+const err36 = {instancePath:instancePath+"/strip_prefix",schemaPath:"#/properties/strip_prefix/format",keyword:"format",params:{format: "path"}};
 if(vErrors === null){
 vErrors = [err36];
 }
@@ -6442,7 +9843,7 @@ errors++;
 }
 }
 else {
-const err37 = {instancePath:instancePath+"/remove_headers/" + i4,schemaPath:"#/properties/remove_headers/items/type",keyword:"type",params:{type: "string"}};
+const err37 = {instancePath:instancePath+"/strip_prefix",schemaPath:"#/properties/strip_prefix/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err37];
 }
@@ -6452,9 +9853,21 @@ vErrors.push(err37);
 errors++;
 }
 }
+if(data.set_headers !== undefined){
+if(!(validate149(data.set_headers, {instancePath:instancePath+"/set_headers",parentData:data,parentDataProperty:"set_headers",rootData}))){
+vErrors = vErrors === null ? validate149.errors : append(vErrors, validate149.errors);
+errors = vErrors.length;
 }
-else {
-const err38 = {instancePath:instancePath+"/remove_headers",schemaPath:"#/properties/remove_headers/type",keyword:"type",params:{type: "array"}};
+}
+if(data.remove_headers !== undefined){
+let data18 = data.remove_headers;
+if(Array.isArray(data18)){
+const len2 = data18.length;
+for(let i4=0; i4<len2; i4++){
+let data19 = data18[i4];
+if(typeof data19 === "string"){
+if(!(formats190(data19))){
+const err38 = {instancePath:instancePath+"/remove_headers/" + i4,schemaPath:"#/properties/remove_headers/items/format",keyword:"format",params:{format: "header_name"}};
 if(vErrors === null){
 vErrors = [err38];
 }
@@ -6464,15 +9877,8 @@ vErrors.push(err38);
 errors++;
 }
 }
-if(data.response_headers !== undefined){
-if(!(validate116(data.response_headers, {instancePath:instancePath+"/response_headers",parentData:data,parentDataProperty:"response_headers",rootData}))){
-vErrors = vErrors === null ? validate116.errors : append(vErrors, validate116.errors);
-errors = vErrors.length;
-}
-}
-if(data.identity_headers !== undefined){
-if(typeof data.identity_headers !== "boolean"){
-const err39 = {instancePath:instancePath+"/identity_headers",schemaPath:"#/properties/identity_headers/type",keyword:"type",params:{type: "boolean"}};
+else {
+const err39 = {instancePath:instancePath+"/remove_headers/" + i4,schemaPath:"#/properties/remove_headers/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err39];
 }
@@ -6482,15 +9888,9 @@ vErrors.push(err39);
 errors++;
 }
 }
-if(data.cors !== undefined){
-if(!(validate119(data.cors, {instancePath:instancePath+"/cors",parentData:data,parentDataProperty:"cors",rootData}))){
-vErrors = vErrors === null ? validate119.errors : append(vErrors, validate119.errors);
-errors = vErrors.length;
-}
-}
 }
 else {
-const err40 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+const err40 = {instancePath:instancePath+"/remove_headers",schemaPath:"#/properties/remove_headers/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
 vErrors = [err40];
 }
@@ -6499,7 +9899,43 @@ vErrors.push(err40);
 }
 errors++;
 }
-validate104.errors = vErrors;
+}
+if(data.response_headers !== undefined){
+if(!(validate151(data.response_headers, {instancePath:instancePath+"/response_headers",parentData:data,parentDataProperty:"response_headers",rootData}))){
+vErrors = vErrors === null ? validate151.errors : append(vErrors, validate151.errors);
+errors = vErrors.length;
+}
+}
+if(data.identity_headers !== undefined){
+if(typeof data.identity_headers !== "boolean"){
+const err41 = {instancePath:instancePath+"/identity_headers",schemaPath:"#/properties/identity_headers/type",keyword:"type",params:{type: "boolean"}};
+if(vErrors === null){
+vErrors = [err41];
+}
+else {
+vErrors.push(err41);
+}
+errors++;
+}
+}
+if(data.cors !== undefined){
+if(!(validate154(data.cors, {instancePath:instancePath+"/cors",parentData:data,parentDataProperty:"cors",rootData}))){
+vErrors = vErrors === null ? validate154.errors : append(vErrors, validate154.errors);
+errors = vErrors.length;
+}
+}
+}
+else {
+const err42 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err42];
+}
+else {
+vErrors.push(err42);
+}
+errors++;
+}
+validate128.errors = vErrors;
 return errors === 0;
 }
 
@@ -6753,8 +10189,8 @@ errors++;
 }
 }
 for(const key4 in data14){
-if(!(validate71(data14[key4], {instancePath:instancePath+"/listeners/" + key4.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data14,parentDataProperty:key4,rootData}))){
-vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.errors);
+if(!(validate96(data14[key4], {instancePath:instancePath+"/listeners/" + key4.replace(/~/g, "~0").replace(/\//g, "~1"),parentData:data14,parentDataProperty:key4,rootData}))){
+vErrors = vErrors === null ? validate96.errors : append(vErrors, validate96.errors);
 errors = vErrors.length;
 }
 }
@@ -6775,8 +10211,8 @@ let data16 = data.routes;
 if(Array.isArray(data16)){
 const len1 = data16.length;
 for(let i1=0; i1<len1; i1++){
-if(!(validate104(data16[i1], {instancePath:instancePath+"/routes/" + i1,parentData:data16,parentDataProperty:i1,rootData}))){
-vErrors = vErrors === null ? validate104.errors : append(vErrors, validate104.errors);
+if(!(validate128(data16[i1], {instancePath:instancePath+"/routes/" + i1,parentData:data16,parentDataProperty:i1,rootData}))){
+vErrors = vErrors === null ? validate128.errors : append(vErrors, validate128.errors);
 errors = vErrors.length;
 }
 }

@@ -2,6 +2,7 @@
 import { addAnswerHeaders } from "./answer-headers.ts";
 import { discardRequest } from "./discard.ts";
 import type { Exchange } from "./exchange.ts";
+import { RequestError } from "./request-error.ts";
 import { sendHead } from "./send-head.ts";
 import { watchTail } from "./tail.ts";
 
@@ -15,4 +16,36 @@ export function answer(x: Exchange, status: number, headers: string[], body = ""
   x.bytesOut += Buffer.byteLength(sent);
   watchTail(x);
   if (x.body !== "none") discardRequest(x);
+}
+
+/** A public document for scripts of any page; null: 404, as JSON like all the rest. */
+export function answerJson(x: Exchange, json: string | null): void {
+  if (x.method !== "GET" && x.method !== "HEAD" && x.method !== "OPTIONS")
+    throw new RequestError(405, "ERR_METHOD", `Method ${x.method} is not served here`, { headers: ["Allow", "GET, HEAD, OPTIONS"] });
+  const cors = [
+    "Access-Control-Allow-Origin",
+    "*",
+    "Access-Control-Allow-Headers",
+    "*",
+    "Access-Control-Allow-Methods",
+    "GET, HEAD",
+    "X-Request-Id",
+    x.requestId,
+  ];
+  if (x.method === "OPTIONS") return answer(x, 204, [...cors, "Access-Control-Max-Age", "3600"]);
+  const body = json ?? JSON.stringify({ error: { status: 404, code: "ERR_NO_RESOURCE", message: "No resource is described here" } });
+  answer(
+    x,
+    json === null ? 404 : 200,
+    [
+      "Content-Type",
+      "application/json",
+      "Content-Length",
+      String(Buffer.byteLength(body)),
+      "Cache-Control",
+      json === null ? "no-store" : "max-age=300",
+      ...cors,
+    ],
+    body,
+  );
 }

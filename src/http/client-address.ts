@@ -152,7 +152,7 @@ export function admitAddress(x: Exchange): void {
   // Also where the connection is older than the reload that brought the listener to the tailnet.
   if (!admitsPeer(x.state.plan, tailnet)) {
     endWithAnswer(x);
-    throw challenge({ denied: tailnet === null ? "not_on_tailnet" : "tailnet_not_admitted" });
+    throw challenge({ denied: tailnet === null ? "not_on_tailnet" : "tailnet_not_admitted" }, null);
   }
   // A TCP client that reset its connection has no address any more, but its request may have come: it would be on no `deny` list.
   if (x.peer === "" && listen.kind !== "unix") throw new RequestError(403, "ERR_ADDRESS", "Your address is not known");

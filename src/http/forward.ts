@@ -13,7 +13,7 @@ import { RequestError } from "./request-error.ts";
 import { rewriteRequest } from "./rewrite-request.ts";
 import { rewriteResponse } from "./rewrite-response.ts";
 import { asRecord, passableTrailers, sendHead } from "./send-head.ts";
-import type { LiveRoute } from "./state.ts";
+import type { ForwardedRoute } from "./state.ts";
 import { watchTail } from "./tail.ts";
 import { relayUpgrade } from "./upgrade.ts";
 
@@ -25,14 +25,14 @@ const MAX_JOINED_BYTES = 16_384;
 const MAX_INTERIM_RESPONSES = 64;
 
 /** Sends the request on. Whatever happens, the exchange gets a response or its end. */
-export function forward(x: Exchange, route: LiveRoute, permit: Permit): void {
+export function forward(x: Exchange, route: ForwardedRoute, permit: Permit): void {
   new Forwarding(x, route, rewriteRequest(x, route, permit)).start();
 }
 
 class Forwarding implements HttpCallHandler, Ticking, OnClose {
   tickIndex = -1;
   readonly #x: Exchange;
-  readonly #route: LiveRoute;
+  readonly #route: ForwardedRoute;
   readonly #upstream: HttpUpstream;
   readonly #request: HttpRequest;
   #target: Target | null = null;
@@ -54,7 +54,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #movedAt = 0;
   #unsent = 0;
 
-  constructor(x: Exchange, route: LiveRoute, request: HttpRequest) {
+  constructor(x: Exchange, route: ForwardedRoute, request: HttpRequest) {
     this.#x = x;
     this.#route = route;
     this.#upstream = route.upstream;

@@ -3,10 +3,12 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import { createResponse } from "../lib/node-http.ts";
-import { authenticate } from "../identity/authenticate.ts";
+import type { Authentication } from "../identity/authenticate.ts";
 import { authorize } from "../identity/authorize.ts";
 import { keyAuthorization } from "./acme-challenge.ts";
-import { answer } from "./answer.ts";
+import { admitOrigin } from "./admit-origin.ts";
+import { answer, answerJson } from "./answer.ts";
+import { findServer, serveAuthorization } from "./authorization.ts";
 import { challenge } from "./challenge.ts";
 import { admitAddress, admitPeer, identifyClient } from "./client-address.ts";
 import { clientCertificate } from "./client-certificate.ts";
@@ -15,10 +17,13 @@ import { Exchange } from "./exchange.ts";
 import { findRoute } from "./find-route.ts";
 import { finish } from "./finish.ts";
 import { forward } from "./forward.ts";
+import { identify } from "./identify.ts";
 import { httpsLocation } from "./https-location.ts";
 import { readHead } from "./read-head.ts";
+import { RequestError } from "./request-error.ts";
 import { rescue } from "./rescue.ts";
-import type { HttpState } from "./state.ts";
+import { resourceMetadata } from "./resource-metadata.ts";
+import type { ForwardedRoute, HttpState, LiveRoute } from "./state.ts";
 
 function run(x: Exchange): void {
   try {
@@ -30,19 +35,42 @@ function run(x: Exchange): void {
     admitAddress(x); // Who may not come in learns nothing of routes.
     const location = httpsLocation(x); // Before routes and credentials: what was said in the clear leads nowhere.
     if (location !== null) return answer(x, 308, ["Location", location, "Content-Length", "0", "Cache-Control", "no-store", "X-Request-Id", x.requestId]);
+    const server = findServer(x); // No route can stand before the endpoints of OAuth, or open a way round them.
+    if (server !== null) return void serveAuthorization(x, server);
+    const metadata = resourceMetadata(x); // Public by its nature: it tells where to log in.
+    if (metadata !== undefined) return answerJson(x, metadata);
     const route = findRoute(x);
     const preflight = preflightAnswer(x, route.plan.cors);
     if (preflight !== null) return answer(x, 204, preflight); // Before auth: browsers send no credentials with it.
-    const authentication = authenticate(x.authorization, x.state.tokens);
-    const certificate = clientCertificate(x, route);
-    x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? x.identity);
-    const permit = authorize(route.auth, authentication, certificate, x.connection.tailnet); // Only its permit leads on.
-    if ("denied" in permit) throw challenge(permit);
-    if (permit.identity !== null) x.identity = permit.identity;
-    forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
+    admitOrigin(x, route); // Before credentials: a page of a stranger must not use those of its visitor.
+    const authentication = identify(x, route);
+    if (!(authentication instanceof Promise)) return admit(x, route, authentication);
+    authentication.then(
+      (found) => x.finished || admit(x, route, found),
+      (error: unknown) => rescue(x, error),
+    );
   } catch (error) {
     rescue(x, error); // The only place where an error becomes a response.
   }
+}
+
+/** The second half of the list: the credentials are known. */
+function admit(x: Exchange, route: LiveRoute, authentication: Authentication): void {
+  try {
+    const certificate = clientCertificate(x, route);
+    x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? x.identity);
+    const permit = authorize(route.auth, authentication, certificate, x.connection.tailnet); // Only its permit leads on.
+    if ("denied" in permit) throw challenge(permit, route.plan);
+    if (permit.identity !== null) x.identity = permit.identity;
+    if (!leadsOn(route)) throw new RequestError(404, "ERR_NO_UPSTREAM", "Nothing is served here");
+    forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
+  } catch (error) {
+    rescue(x, error);
+  }
+}
+
+function leadsOn(route: LiveRoute): route is ForwardedRoute {
+  return route.upstream !== null;
 }
 
 /** Serves a request of HTTP/1.1 or of the HTTP/2 compatibility API. Never throws. */

@@ -6,14 +6,14 @@ import type { HttpRequest } from "../upstreams/http-call.ts";
 import { clientHost } from "./client-address.ts";
 import type { Exchange } from "./exchange.ts";
 import { applyHeaderRules } from "./header-rules.ts";
-import type { LiveRoute } from "./state.ts";
+import type { ForwardedRoute } from "./state.ts";
 
 /**
  * The headers pass in their order, but for those of one connection (RFC 9110, 7.6.1), the credentials that were for us, and what
  * only we may say: who the client is and where it came in. Via is not added (against RFC 9110, 7.6.3, as nginx, HAProxy and Envoy
  * do): servers switch compression off at its sight, and Forwarded tells the same.
  */
-export function rewriteRequest(x: Exchange, route: LiveRoute, permit: Permit): HttpRequest {
+export function rewriteRequest(x: Exchange, route: ForwardedRoute, permit: Permit): HttpRequest {
   const { raw } = x;
   const { plan } = route.upstream.upstream;
   let headers: string[] = ["Host", x.hostHeader];

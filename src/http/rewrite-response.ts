@@ -3,10 +3,10 @@ import { addAnswerHeaders } from "./answer-headers.ts";
 import { addCors } from "./cors.ts";
 import type { Exchange } from "./exchange.ts";
 import { applyHeaderRules } from "./header-rules.ts";
-import type { LiveRoute } from "./state.ts";
+import type { ForwardedRoute } from "./state.ts";
 
 /** @param headers end-to-end headers, flat; may be changed */
-export function rewriteResponse(x: Exchange, route: LiveRoute, headers: string[]): string[] {
+export function rewriteResponse(x: Exchange, route: ForwardedRoute, headers: string[]): string[] {
   const { stripPrefix, cors } = route.plan;
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] ?? "";

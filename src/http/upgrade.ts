@@ -7,7 +7,7 @@ import type { Target } from "../upstreams/upstream.ts";
 import type { Exchange, OnClose } from "./exchange.ts";
 import { finish } from "./finish.ts";
 import { rewriteResponse } from "./rewrite-response.ts";
-import type { LiveRoute } from "./state.ts";
+import type { ForwardedRoute } from "./state.ts";
 
 /**
  * Whether the request is one for `handleUpgrade`. HTTP/2 over an upgrade (RFC 9113, 3.1: obsolete) and TLS (RFC 2817) are declined
@@ -23,7 +23,7 @@ export function wantsUpgrade(req: IncomingMessage): boolean {
 export type Upgraded = { readonly headers: string[]; readonly protocol: string; readonly socket: Socket; readonly head: Buffer; readonly target: Target };
 
 /** Sends the 101 and lets the two sockets talk until both have ended. */
-export function relayUpgrade(x: Exchange, route: LiveRoute, upgraded: Upgraded): void {
+export function relayUpgrade(x: Exchange, route: ForwardedRoute, upgraded: Upgraded): void {
   const client = x.upgradeSocket;
   if (client === null || client.destroyed) {
     upgraded.socket.destroy();

@@ -1,32 +1,76 @@
-// Who makes a request, found out from its credentials. Bearer tokens are the first source.
+// Who makes a request, found out from its credentials: what kind of bearer token it is, and who knows it.
 import { hash, timingSafeEqual } from "node:crypto";
-import type { TokenPlan } from "../plan/model.ts";
+import type { ScopePlan, TokenPlan } from "../plan/model.ts";
 import type { Identity } from "./identity.ts";
+import type { Person } from "./person.ts";
+import { expandScopes } from "./scopes.ts";
 
-/** `none`: no credentials came. `invalid`: some came and prove nothing. */
-export type Authentication = { readonly kind: "none" } | { readonly kind: "invalid" } | { readonly kind: "identity"; readonly identity: Identity };
+/** What a credential proves, and by which kind of way in it may be used: never by another. */
+export type Proof = {
+  readonly kind: "identity";
+  readonly by: "token" | "oauth" | "issuer" | "session";
+  readonly identity: Identity;
+  /** Null for static tokens. */
+  readonly person: Person | null;
+  /** Name in `Plan.issuers`, of an issuer's token. */
+  readonly issuer: string | null;
+  /** What a token of our own server is for, in the form of `sameResourceKey`. */
+  readonly resource: string | null;
+  /** Null: it does not end by itself. */
+  readonly expiresAtMs: number | null;
+};
 
-const NONE: Authentication = { kind: "none" };
+/** `none`: no credentials came. `invalid`: some came and prove nothing; `reason` for the client, without secrets. `unavailable`: who would know does not answer. */
+export type Authentication =
+  | Proof
+  | { readonly kind: "none" }
+  | { readonly kind: "invalid"; readonly reason?: string }
+  | { readonly kind: "unavailable"; readonly message: string; readonly retryAfterS: number };
+
+/** Who knows a kind of token. Never rejects. */
+export type TokenSource = {
+  /** Null: it is none of this source's, another one may know it. */
+  find(token: string): Authentication | null | Promise<Authentication | null>;
+};
+
+const NO_CREDENTIALS: Authentication = { kind: "none" };
 const INVALID: Authentication = { kind: "invalid" };
+
 // RFC 6750, 2.1: the scheme in any case, one or more spaces, and a token68.
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
-const MAX_TOKEN_LENGTH = 4_096;
+// JWTs with lists of groups are long.
+const MAX_TOKEN_LENGTH = 16_384;
 
 /** The tokens of a plan with the answer for each, made once. */
 export type TokenIndex = readonly { readonly sha256: Buffer; readonly found: Authentication }[];
 
-export function buildTokenIndex(tokens: readonly TokenPlan[]): TokenIndex {
-  return tokens.map(({ name, sha256, scopes }) => ({ sha256, found: { kind: "identity", identity: { source: "token", name, scopes } } }));
+export function buildTokenIndex(tokens: readonly TokenPlan[], known: ReadonlyMap<string, ScopePlan>): TokenIndex {
+  return tokens.map(({ name, sha256, scopes }) => {
+    const identity: Identity = { source: "token", name, scopes: expandScopes(scopes, known) };
+    return { sha256, found: { kind: "identity", by: "token", identity, person: null, issuer: null, resource: null, expiresAtMs: null } };
+  });
 }
 
-/** @param authorization value of the Authorization header, null when there is none. Tokens are taken from nowhere else (RFC 6750, 5.3). */
-export function authenticate(authorization: string | null, tokens: TokenIndex): Authentication {
-  if (authorization === null) return NONE;
+/**
+ * @param authorization value of the Authorization header, null when there is none. Tokens are taken from nowhere else (RFC 6750, 5.3).
+ * @param sources those that the route takes tokens of, in the order in which they are asked. At once when static tokens alone are to be asked.
+ */
+export function authenticate(authorization: string | null, tokens: TokenIndex, sources: readonly TokenSource[] = []): Authentication | Promise<Authentication> {
+  if (authorization === null) return NO_CREDENTIALS;
   const token = authorization.length <= MAX_TOKEN_LENGTH ? BEARER.exec(authorization)?.[1] : undefined;
   if (token === undefined) return INVALID;
   const sha256 = hash("sha256", token, "buffer");
-  let found = INVALID;
+  let found: Authentication | null = null;
   // All are compared, so that the time tells nothing of which one it was.
-  for (const entry of tokens) if (timingSafeEqual(entry.sha256, sha256)) found = entry.found;
-  return found;
+  for (const known of tokens) if (timingSafeEqual(known.sha256, sha256)) found = known.found;
+  return found ?? ask(token, sources, 0);
+}
+
+function ask(token: string, sources: readonly TokenSource[], from: number): Authentication | Promise<Authentication> {
+  for (let i = from; i < sources.length; i += 1) {
+    const found = sources[i]?.find(token) ?? null;
+    if (found instanceof Promise) return found.then((answer) => answer ?? ask(token, sources, i + 1));
+    if (found !== null) return found;
+  }
+  return INVALID;
 }

@@ -56,7 +56,8 @@ test("any way admits, none stands for another, and the denial says what would", 
     const permit = authorize(...args);
     return "denied" in permit ? permit.denied : `${permit.identity?.source}:${permit.identity?.name}`;
   };
-  const ci = { kind: "identity", identity: { source: "token", name: "ci", scopes: [] } } as const;
+  const identity = { source: "token", name: "ci", scopes: [] } as const;
+  const ci = { kind: "identity", by: "token", identity, person: null, issuer: null, resource: null, expiresAtMs: null } as const;
   assert.equal(outcome([way], NONE, null, ALICE), "tailnet:alice@example.com");
   assert.equal(outcome([way], { kind: "invalid" }, null, ALICE), "tailnet:alice@example.com");
   assert.equal(outcome([way], ci, null, null), "not_on_tailnet");

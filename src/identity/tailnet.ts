@@ -1,4 +1,5 @@
 // Who a node of the tailnet is, and which rules it meets.
+import { asciiName } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { ListenerPlan, TailnetMatch } from "../plan/model.ts";
 import type { Identity } from "./identity.ts";
@@ -30,7 +31,7 @@ export function tailnetIdentity(peer: TailnetPeer): Identity {
   let identity = identities.get(peer);
   if (identity === undefined) {
     const name = peer.tags.length === 0 ? (peer.user ?? peer.name) : isForeign(peer) ? peer.name : peer.tags.join(",");
-    identities.set(peer, (identity = { source: "tailnet", name: printable(name), scopes: [], node: printable(peer.shortName) }));
+    identities.set(peer, (identity = { source: "tailnet", name: asciiName(name), scopes: [], node: asciiName(peer.shortName) }));
   }
   return identity;
 }
@@ -38,9 +39,4 @@ export function tailnetIdentity(peer: TailnetPeer): Identity {
 /** Nodes of our own tailnet go by the first label of their name. */
 function isForeign({ name, shortName }: TailnetPeer): boolean {
   return shortName === name && name.includes(".");
-}
-
-/** Bytes that are not printable ASCII, and the backslash, as `\C3`: two names never become one. */
-function printable(text: string): string {
-  return text.replace(/[^!-[\]-~]+/g, (some) => Buffer.from(some).toString("hex").toUpperCase().replace(/../g, "\\$&"));
 }

@@ -11,3 +11,8 @@ export function printable(text: string, maxChars = MAX_CHARS): string {
   const short = plain.length > maxChars ? `${plain.slice(0, maxChars)}...` : plain;
   return short.replace(/(?<!\.)\.$/, "");
 }
+
+/** Bytes that are not printable ASCII, and the backslash, as `\C3`: two names never become one. */
+export function asciiName(text: string): string {
+  return text.replace(/[^!-[\]-~]+/g, (some) => Buffer.from(some).toString("hex").toUpperCase().replace(/../g, "\\$&"));
+}

@@ -1,9 +1,12 @@
 // Routes of the plan, in the order in which they are tried.
 import type { AuthWay, Config, Cors, Route } from "../config/types.ts";
 import { parseAltName } from "../lib/subject-names.ts";
+import { routePublicUrl, sameResourceKey } from "../lib/public-url.ts";
+import { serverUrl } from "./build-auth.ts";
+import { peopleMatch } from "./build-people.ts";
 import { tailnetMatch } from "./build-tailscale.ts";
 import type { UpstreamPlans } from "./build-upstreams.ts";
-import type { AuthWayPlan, CorsPlan, HeaderRules, PathMatch, RoutePlan } from "./model.ts";
+import type { AuthWayPlan, CorsPlan, HeaderRules, PathMatch, ResourceMetadataPlan, RoutePlan } from "./model.ts";
 import { durationMs } from "./units.ts";
 
 /** Higher priority first, then the more specific host, then the more specific path, then the order of the file. */
@@ -12,6 +15,9 @@ export function buildRoutes(config: Config, upstreams: UpstreamPlans): RoutePlan
   const plans = config.routes.map((route, index): RoutePlan => {
     const host = route.host?.toLowerCase() ?? null;
     const path = pathMatch(route);
+    const publicUrl = routePublicUrl(route);
+    const ways = route.auth === "none" ? null : route.auth;
+    const cors = route.cors === undefined ? null : corsPlan(route.cors);
     return {
       name: route.name ?? defaultName(host, path, names),
       index,
@@ -21,13 +27,17 @@ export function buildRoutes(config: Config, upstreams: UpstreamPlans): RoutePlan
       methods: route.methods === undefined ? null : new Set(route.methods),
       headers: Object.entries(route.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const),
       priority: route.priority,
-      upstream: upstreams.addHttp(route.upstream),
-      auth: route.auth === "none" ? null : route.auth.map(authWay),
+      upstream: route.upstream === "none" ? null : upstreams.addHttp(route.upstream),
+      auth: ways?.map((way) => authWay(way, publicUrl)) ?? null,
+      publicUrl,
+      resource: publicUrl === null || ways === null ? null : resourceMetadata(config, publicUrl, ways),
+      origins: isForPages(route) ? allowedOrigins(publicUrl, cors) : null,
+      mcp: route.mcp === undefined ? null : { sessionBinding: route.mcp.session_binding },
       stripPrefix: route.strip_prefix === undefined || route.strip_prefix === "/" ? null : route.strip_prefix,
       requestHeaders: headerRules(route.set_headers, route.remove_headers),
       responseHeaders: headerRules(route.response_headers.set, route.response_headers.remove),
       identityHeaders: route.identity_headers,
-      cors: route.cors === undefined ? null : corsPlan(route.cors),
+      cors,
     };
   });
   return plans.toSorted((a, b) => b.priority - a.priority || hostRank(b.host) - hostRank(a.host) || comparePaths(a.path, b.path) || a.index - b.index);
@@ -64,7 +74,36 @@ function comparePaths(a: PathMatch, b: PathMatch): number {
   return "path" in a && "path" in b ? b.path.length - a.path.length : 0;
 }
 
-function authWay({ token, client_certificate, tailnet }: AuthWay): AuthWayPlan {
+/** What clients that could get a token by themselves are told; null when no way takes one. */
+function resourceMetadata({ auth }: Config, url: string, ways: readonly AuthWay[]): ResourceMetadataPlan | null {
+  const own = ways.flatMap(({ oauth }) => oauth ?? []);
+  const foreign = ways.flatMap(({ issuer }) => issuer ?? []);
+  if (own.length + foreign.length === 0) return null;
+  const servers = foreign.flatMap(({ name }) => (Object.hasOwn(auth.issuers, name) ? (auth.issuers[name]?.issuer ?? []) : []));
+  const baseScopes = [...new Set((own.length > 0 ? own : foreign).flatMap(({ scopes }) => scopes))];
+  return {
+    url,
+    authorizationServers: [...(own.length > 0 ? [serverUrl(auth.server) ?? new URL(url).origin] : []), ...new Set(servers)],
+    scopes: [...new Set([...baseScopes, ...own.flatMap((way) => way.optional_scopes), ...foreign.flatMap(({ scopes }) => scopes)])],
+    baseScopes,
+  };
+}
+
+/** Whether a page of somebody else's could make a browser, or a program on this machine, act on the route. */
+function isForPages({ auth, mcp }: Route): boolean {
+  return mcp !== undefined || (auth !== "none" && auth.some(({ oauth, session }) => oauth !== undefined || session !== undefined));
+}
+
+function allowedOrigins(publicUrl: string | null, cors: CorsPlan | null): ReadonlySet<string> | "*" {
+  if (cors?.origins === "*") return "*";
+  return new Set([...(publicUrl === null ? [] : [new URL(publicUrl).origin]), ...(cors?.origins ?? [])]);
+}
+
+function authWay({ token, client_certificate, tailnet, oauth, issuer, session }: AuthWay, publicUrl: string | null): AuthWayPlan {
+  if (oauth !== undefined) return { kind: "oauth", resource: sameResourceKey(publicUrl ?? ""), scopes: oauth.scopes, allow: peopleMatch(oauth.allow) };
+  if (issuer !== undefined)
+    return { kind: "issuer", issuer: issuer.name, scopes: issuer.scopes, allow: issuer.allow === undefined ? null : peopleMatch(issuer.allow) };
+  if (session !== undefined) return { kind: "session", allow: peopleMatch(session.allow), lifetimeMs: durationMs(session.lifetime) };
   if (token !== undefined) return { kind: "token", names: setOf(token.names), scopes: token.scopes };
   if (tailnet !== undefined) return { kind: "tailnet", match: tailnetMatch(tailnet) };
   if (client_certificate === undefined) throw new RangeError("Not a way in");

@@ -1,6 +1,7 @@
 // Config -> Plan: pure and synchronous. The configuration was checked before, so that nothing here can fail.
 import type { AccessLog, Config, HttpListener, TcpListener } from "../config/types.ts";
 import { AddressSet, parseListenAddress } from "../lib/address.ts";
+import { buildAuthorizationServers, buildIssuers, buildScopes } from "./build-auth.ts";
 import { buildRoutes } from "./build-routes.ts";
 import { buildTailscale, tailnetMatch } from "./build-tailscale.ts";
 import { TlsPlans } from "./build-tls.ts";
@@ -45,6 +46,9 @@ export function buildPlan(config: Config, files: ReadonlyMap<string, string>): P
     alerts: buildAlerts(config),
     tailscale: buildTailscale(config),
     tokens: config.auth.tokens.map((token) => ({ name: token.name, sha256: Buffer.from(token.sha256 ?? "", "hex"), scopes: token.scopes })),
+    scopes: buildScopes(config),
+    issuers: buildIssuers(config, files),
+    authorizationServers: buildAuthorizationServers(config, files),
     upstreams: upstreams.all,
     listeners,
     routes,

@@ -8,7 +8,8 @@ import type { PathMatch, RoutePlan } from "./model.ts";
 function route(partial: Partial<RoutePlan>): RoutePlan {
   const rules = { set: [], remove: new Set<string>() };
   const base = { name: "r", index: 0, listeners: null, host: null, methods: null, headers: [], priority: 50, upstream: "u", auth: null, stripPrefix: null };
-  return { ...base, path: { kind: "any" }, requestHeaders: rules, responseHeaders: rules, identityHeaders: false, cors: null, ...partial };
+  const auth = { publicUrl: null, resource: null, origins: null, mcp: null };
+  return { ...base, ...auth, path: { kind: "any" }, requestHeaders: rules, responseHeaders: rules, identityHeaders: false, cors: null, ...partial };
 }
 
 /** The meaning of a route, written down as plainly as can be. */

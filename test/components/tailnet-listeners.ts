@@ -146,8 +146,12 @@ export async function openTailnetListeners(first: Story, timing: Partial<Tailnet
         gateway: {
           routes: (story.http.routes ?? [{}]).map((route, index) => routePlan({ name: `r${index}`, ...route, index })),
           tokens: [],
+          scopes: new Map(),
+          authorizationServers: [],
           trustedProxies: new AddressSet(story.trustedProxies ?? []),
         },
+        servers: new Map(),
+        issuers: new Map(),
         upstreams: new Map([["up", upstream]]),
         challenges: null,
         metrics,

@@ -1,0 +1,126 @@
+// All that knows people and tokens, joined: the state, the authorization servers and the issuers that a plan wants, kept while they stay equal.
+import type { AuthorizationServer } from "./authorization-server/endpoint.ts";
+import type { LiveServer, OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/server.ts";
+import type { LiveIssuer } from "./identity/issuer.ts";
+import type { Plan } from "./plan/model.ts";
+import type { StateStore } from "./state/store.ts";
+import type { Log } from "./telemetry/log.ts";
+
+export type PreparedAuth = {
+  /** By issuer. */
+  readonly servers: ReadonlyMap<string, AuthorizationServer>;
+  /** By name in the plan. */
+  readonly issuers: ReadonlyMap<string, LiveIssuer>;
+  /** Ends what the plan before wanted alone. */
+  commit(): void;
+  /** Ends what this plan wanted alone. */
+  abort(): void;
+};
+
+type State = { readonly dir: string; readonly store: StateStore };
+type Keyed<T> = ReadonlyMap<string, { readonly key: string; readonly live: T }>;
+
+const NONE = { servers: new Map(), issuers: new Map() };
+
+export class GatewayAuth {
+  readonly #log: Log;
+  #state: State | null = null;
+  #current: { readonly servers: Keyed<LiveServer>; readonly issuers: Keyed<LiveIssuer> } = NONE;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** Opens what the plan wants and is not there yet. @throws {StateError} when the state cannot be opened */
+  async prepare({ stateDir, authorizationServers, issuers }: Plan): Promise<PreparedAuth> {
+    if (authorizationServers.length === 0 && issuers.length === 0) return this.#prepared(NONE, null);
+    const before = this.#current;
+    const opened: { close(): void }[] = [];
+    let state: State | null = null;
+    try {
+      const liveIssuers = new Map<string, { key: string; live: LiveIssuer }>();
+      if (issuers.length > 0) {
+        const { openIssuer } = await import("./identity/issuer.ts");
+        for (const plan of issuers) {
+          const live = kept(before.issuers.get(plan.name), plan.key) ?? opening(openIssuer(plan, this.#log));
+          liveIssuers.set(plan.name, { key: plan.key, live });
+        }
+      }
+      const liveServers = new Map<string, { key: string; live: LiveServer }>();
+      if (authorizationServers.length > 0) {
+        // Loaded by those who need them alone: they cost a start 150 ms.
+        const [{ openSqliteStore }, { openServer }] = await Promise.all([import("./state/sqlite.ts"), import("./authorization-server/server.ts")]);
+        state = this.#state?.dir === stateDir ? this.#state : { dir: stateDir, store: await openSqliteStore(stateDir, this.#log) };
+        const isSame = state === this.#state;
+        for (const plan of authorizationServers) {
+          const live =
+            (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ?? opening(await openServer(plan, { store: state.store, log: this.#log }));
+          liveServers.set(plan.issuer, { key: plan.key, live });
+        }
+      }
+      return this.#prepared({ servers: liveServers, issuers: liveIssuers }, state);
+    } catch (error) {
+      for (const one of opened) one.close();
+      if (state !== null && state !== this.#state) await state.store.close();
+      throw error;
+    }
+
+    function opening<T extends { close(): void }>(live: T): T {
+      opened.push(live);
+      return live;
+    }
+  }
+
+  #servers(): LiveServer[] {
+    return [...this.#current.servers.values()].map(({ live }) => live);
+  }
+
+  #prepared(next: { readonly servers: Keyed<LiveServer>; readonly issuers: Keyed<LiveIssuer> }, state: State | null): PreparedAuth {
+    const live = <T>(map: Keyed<T>): Map<string, T> => new Map([...map].map(([name, one]) => [name, one.live]));
+    const closeAlone = (these: typeof next, others: typeof next): void => {
+      const stay = new Set<unknown>([...others.servers.values(), ...others.issuers.values()].map((one) => one.live));
+      for (const one of [...these.servers.values(), ...these.issuers.values()]) if (!stay.has(one.live)) one.live.close();
+    };
+    return {
+      servers: live(next.servers),
+      issuers: live(next.issuers),
+      commit: () => {
+        const [before, stateBefore] = [this.#current, this.#state];
+        this.#current = next;
+        this.#state = state;
+        closeAlone(before, next);
+        if (stateBefore !== null && stateBefore !== state) void stateBefore.store.close();
+      },
+      abort: () => {
+        closeAlone(next, this.#current);
+        if (state !== null && state !== this.#state) void state.store.close();
+      },
+    };
+  }
+
+  /** The clients and the grants of all servers. */
+  async clients(): Promise<OAuthClientInfo[]> {
+    return (await Promise.all(this.#servers().map((server) => server.clients()))).flat();
+  }
+
+  async grants(): Promise<OAuthGrantInfo[]> {
+    return (await Promise.all(this.#servers().map((server) => server.grants()))).flat();
+  }
+
+  /** Takes back what was granted; resolves with the number of grants and sessions that are gone. */
+  async revoke(what: Revocation): Promise<number> {
+    const counts = await Promise.all(this.#servers().map((server) => server.revoke(what)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  async close(): Promise<void> {
+    for (const { live } of [...this.#current.servers.values(), ...this.#current.issuers.values()]) live.close();
+    this.#current = NONE;
+    await this.#state?.store.close();
+    this.#state = null;
+  }
+}
+
+function kept<T>(present: { readonly key: string; readonly live: T } | undefined, key: string): T | null {
+  return present?.key === key ? present.live : null;
+}

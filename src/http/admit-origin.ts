@@ -1,0 +1,18 @@
+// Whether the page that makes a browser call may do so: the guard against DNS rebinding and pages of strangers.
+import type { Exchange } from "./exchange.ts";
+import { RequestError } from "./request-error.ts";
+import type { LiveRoute } from "./state.ts";
+
+/**
+ * Programs that are no browsers send no Origin and pass. The Host is judged by `host`, or by the public URL where the route has none: a name that a
+ * stranger's DNS lets point here is not ours. A trusted proxy may call us by any name.
+ * @throws {RequestError} 403 for an origin that is not allowed, 421 for a host that is not ours
+ */
+export function admitOrigin(x: Exchange, { plan }: LiveRoute): void {
+  const { origins, publicUrl, host } = plan;
+  if (origins === null) return;
+  if (host === null && publicUrl !== null && !x.trusted && new URL(publicUrl).hostname.toLowerCase() !== x.host)
+    throw new RequestError(421, "ERR_HOST", "This host is not served here");
+  // A top-level navigation of a browser by GET has no Origin; "null" is that of sandboxed pages, redirects among origins and files.
+  if (x.origin !== null && origins !== "*" && !origins.has(x.origin)) throw new RequestError(403, "ERR_ORIGIN", "Pages of this origin may not call here");
+}

@@ -1,0 +1,26 @@
+// Cookies in request headers (RFC 6265, 4.2).
+
+/** The value of a cookie in the flat headers of a request; null when there is none, or more than one: then somebody else has set the other. */
+export function cookieValue(raw: readonly string[], name: string): string | null {
+  let found: string | null = null;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (raw[i]?.length !== 6 || raw[i]?.toLowerCase() !== "cookie") continue;
+    for (const pair of (raw[i + 1] ?? "").split(";")) {
+      const equals = pair.indexOf("=");
+      if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
+      if (found !== null) return null;
+      found = pair.slice(equals + 1).trim();
+    }
+  }
+  return found;
+}
+
+/** The value of a Cookie header without the cookies of these names; empty when nothing is left. */
+export function withoutCookies(value: string, names: readonly string[]): string {
+  if (!names.some((name) => value.includes(name))) return value;
+  return value
+    .split(";")
+    .filter((pair) => !names.includes((pair.split("=", 1)[0] ?? "").trim()))
+    .join(";")
+    .trim();
+}
