@@ -32,7 +32,7 @@ export class GatewayAuth {
   }
 
   /** Opens what the plan wants and is not there yet. @throws {StateError} when the state cannot be opened */
-  async prepare({ stateDir, authorizationServers, issuers }: Plan): Promise<PreparedAuth> {
+  async prepare({ stateDir, authorizationServers, issuers, scopes }: Plan): Promise<PreparedAuth> {
     if (authorizationServers.length === 0 && issuers.length === 0) return this.#prepared(NONE, null);
     const before = this.#current;
     const opened: { close(): void }[] = [];
@@ -41,9 +41,12 @@ export class GatewayAuth {
       const liveIssuers = new Map<string, { key: string; live: LiveIssuer }>();
       if (issuers.length > 0) {
         const { openIssuer } = await import("./identity/issuer.ts");
+        // What a token grants is part of what is kept of it.
+        const inclusions = JSON.stringify([...scopes.values()].map(({ name, includes }) => [name, ...includes]));
         for (const plan of issuers) {
-          const live = kept(before.issuers.get(plan.name), plan.key) ?? opening(openIssuer(plan, this.#log));
-          liveIssuers.set(plan.name, { key: plan.key, live });
+          const key = `${plan.key} ${inclusions}`;
+          const live = kept(before.issuers.get(plan.name), key) ?? opening(openIssuer(plan, this.#log, scopes));
+          liveIssuers.set(plan.name, { key, live });
         }
       }
       const liveServers = new Map<string, { key: string; live: LiveServer }>();

@@ -334,6 +334,7 @@ export class Gateway {
       reload: () => this.reload(),
       renew: (name) => this.#certificates.renew(name),
       logout: () => this.#tailnet.logout(),
+      auth: this.#auth,
       log: this.#log,
     });
   }

@@ -5,6 +5,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { openLog } from "../telemetry/log.ts";
 import { AdminListenError, startAdmin, type AdminOptions } from "./admin.ts";
 import type { GatewayStatus, ReloadResult } from "./status.ts";
@@ -41,6 +42,7 @@ async function setUp(t: { after(fn: () => Promise<void>): void }, options: Parti
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew: () => Promise.resolve({ ok: true, message: "Renewed" }),
     logout: () => Promise.resolve({ ok: true, message: "Logged out" }),
+    auth: NO_AUTH,
     log,
     ...options,
   });
@@ -139,6 +141,42 @@ test("a logout is answered with what came of it, and no web page can ask for one
   assert.deepEqual([good.status, JSON.parse(good.body)], [200, { ok: true, message: "Logged out" }]);
   const bad = await ask("/tailnet/logout", "POST");
   assert.deepEqual([bad.status, JSON.parse(bad.body)], [422, { ok: false, message: "Nothing is on the tailnet" }]);
+});
+
+test("OAuth's clients and grants are shown, and exactly what one query names is taken back", async (t) => {
+  const client = { server: "https://a.example", id: "c", name: "C", kind: "registered", redirectUris: [], createdAt: null } as const;
+  const asked: unknown[] = [];
+  const revoke = (what: unknown): Promise<number> => Promise.resolve(asked.push(what));
+  const { ask } = await setUp(t, { auth: { ...NO_AUTH, clients: () => Promise.resolve([client]), revoke } });
+  assert.deepEqual(JSON.parse((await ask("/auth/clients")).body), { clients: [client] });
+  assert.deepEqual(JSON.parse((await ask("/auth/grants")).body), { grants: [] });
+  const wrong = ["", "grant=", "grant=a&grant=b", "grant=a&user=github:b", "all", "all=1", "all=true&x=1", "user=octocat", "user=github:", "x=1"];
+  for (const query of [...wrong, `client=${"c".repeat(2_049)}`]) {
+    const answer = await ask(`/auth/revoke?${query}`, "POST");
+    assert.deepEqual(
+      [answer.status, JSON.parse(answer.body)],
+      [400, { error: "One of them is needed: /auth/revoke?grant=ID, client=ID, user=SOURCE:NAME, all=true" }],
+    );
+  }
+  assert.equal((await ask("/auth/revoke", "POST")).status, 400);
+  for (const headers of [{ host: "evil.example" }, { host: "localhost", origin: "http://localhost" }, { host: "localhost", "sec-fetch-site": "same-site" }])
+    for (const [path, method] of [
+      ["/auth/revoke?all=true", "POST"],
+      ["/auth/grants", "GET"],
+      ["/auth/clients", "GET"],
+    ] as const)
+      assert.equal((await ask(path, method, headers)).status, 403);
+  for (const [path, allowed, method] of [
+    ["/auth/revoke?all=true", "POST", "GET"],
+    ["/auth/grants", "GET", "POST"],
+  ] as const) {
+    const answer = await ask(path, method);
+    assert.deepEqual([answer.status, answer.headers.allow], [405, allowed]);
+  }
+  assert.deepEqual(asked, []);
+  const queries = ["grant=g%2F1", "client=https://x.example/?a=b?c", "user=github:octocat", "all=true"];
+  for (const [i, query] of queries.entries()) assert.deepEqual(JSON.parse((await ask(`/auth/revoke?${query}`, "POST")).body), { revoked: i + 1 });
+  assert.deepEqual(asked, [{ grant: "g/1" }, { client: "https://x.example/?a=b?c" }, { user: "github:octocat" }, { all: true }]);
 });
 
 test("other methods and paths do nothing", async (t) => {

@@ -1,4 +1,5 @@
-// The local admin interface: /health, /ready, /metrics, /status, POST /reload, POST /certificates/renew and POST /tailnet/logout.
+// The local admin interface: /health, /ready, /metrics, /status, /auth/clients, /auth/grants, and POST to /reload, /certificates/renew, /tailnet/logout and
+// /auth/revoke.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
@@ -7,6 +8,7 @@ import { createHttpServer } from "../lib/node-http.ts";
 import type { BindAddress } from "../plan/model.ts";
 import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
+import { parseRevocation, type AdminAuth } from "./auth.ts";
 import { refusal } from "./guard.ts";
 import { buildReadiness } from "./ready.ts";
 import type { ActionResult, GatewayStatus, ReloadResult } from "./status.ts";
@@ -27,6 +29,7 @@ export type AdminOptions = {
   readonly renew: (name: string) => Promise<ActionResult>;
   /** Takes the node off the tailnet; resolves when that has ended. */
   readonly logout: () => Promise<ActionResult>;
+  readonly auth: AdminAuth;
   readonly log: Log;
 };
 
@@ -46,6 +49,9 @@ const METHODS: ReadonlyMap<string, "GET" | "POST"> = new Map([
   ["/reload", "POST"],
   ["/certificates/renew", "POST"],
   ["/tailnet/logout", "POST"],
+  ["/auth/clients", "GET"],
+  ["/auth/grants", "GET"],
+  ["/auth/revoke", "POST"],
 ]);
 // Only the gateway's own user may ask it to reload.
 const SOCKET_FILE_MODE = 0o600;
@@ -86,7 +92,8 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     request.resume();
     const refused = refusal(request.headers, options.address);
     if (refused !== null) return sendJson(response, 403, { error: refused });
-    const [path = "", query = ""] = (request.url ?? "").split("?", 2);
+    const [path = "", ...rest] = (request.url ?? "").split("?");
+    const query = rest.join("?");
     const method = METHODS.get(path);
     if (method === undefined) return sendJson(response, 404, { error: "Not found" });
     if (request.method !== method) {
@@ -108,13 +115,20 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
       return sendResult(response, await options.renew(name));
     }
     if (path === "/tailnet/logout") return sendResult(response, await options.logout());
+    if (path === "/auth/clients") return sendJson(response, 200, { clients: await options.auth.clients() });
+    if (path === "/auth/grants") return sendJson(response, 200, { grants: await options.auth.grants() });
+    if (path === "/auth/revoke") {
+      const what = parseRevocation(query);
+      if (what === null) return sendJson(response, 400, { error: "One of them is needed: /auth/revoke?grant=ID, client=ID, user=SOURCE:NAME, all=true" });
+      return sendJson(response, 200, { revoked: await options.auth.revoke(what) });
+    }
     const result = await options.reload();
     if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });
     return sendJson(response, 200, { outcome: result.outcome, changed: result.outcome === "changed" });
   } catch (error) {
     options.log.error({ err: error, path: request.url }, "The admin interface cannot answer");
     if (response.headersSent) response.destroy();
-    else sendJson(response, 500, { error: "Internal error, see the log" });
+    else sendJson(response, 500, { error: error instanceof GatewayError ? error.message : "Internal error, see the log" });
   }
 }
 

@@ -1,12 +1,30 @@
 // One authorization server: its endpoints on the origin of its issuer.
+import type { Provider } from "oidc-provider";
 import type { AuthorizationServerPlan } from "../plan/model.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
+import { idHash, ServerState } from "./adapter.ts";
+import { createApprovals } from "./approvals.ts";
+import { FETCH_DEPS, fetchClientDocument, type FetchDeps } from "./client-document.ts";
 import type { AuthorizationServer } from "./endpoint.ts";
+import { Endpoints } from "./endpoints.ts";
+import { listClients, listGrants, revoke } from "./grants.ts";
+import { currentCall } from "./inject.ts";
+import { openKeys, type ServerKeys } from "./keys.ts";
+import { createLimit } from "./limit.ts";
+import { openLoginFlow } from "./login-flow.ts";
+import { createProvider } from "./provider.ts";
+import { TokenLookup } from "./tokens.ts";
 
 export type ServerDeps = {
   readonly store: StateStore;
   readonly log: Log;
+  /** How documents of clients are fetched. Default: from public addresses alone; there is no option for it. */
+  readonly documents?: FetchDeps;
+  /** Milliseconds since 1970. Default: Date.now. */
+  readonly now?: () => number;
+  /** Who asks people. Default: the pages of logins. */
+  readonly openFlow?: typeof openLoginFlow;
 };
 
 /** `lastUsedAt` and other times as ISO 8601. */
@@ -44,6 +62,69 @@ export type LiveServer = AuthorizationServer & {
   close(): void;
 };
 
-export function openServer(_plan: AuthorizationServerPlan, _deps: ServerDeps): Promise<LiveServer> {
-  throw new Error("not built yet");
+const SWEEP_MS = 6 * 3_600_000;
+const MAX_TIMER_MS = 86_400_000;
+const REGISTRATIONS = { most: 30, spanMs: 600_000 };
+const FETCHES = { most: 20, spanMs: 600_000 };
+
+/**
+ * Opens the server of a plan on its state, where it goes on with what was granted before.
+ * @throws {StateError}
+ */
+export async function openServer(plan: AuthorizationServerPlan, { store, log, documents = FETCH_DEPS, now = Date.now, openFlow = openLoginFlow }: ServerDeps): Promise<LiveServer> {
+  const state = new ServerState(store, plan.issuer, now);
+  const fetches = createLimit(FETCHES.most, FETCHES.spanMs, now);
+  const open = async (): Promise<Opened> => {
+    const keys = await openKeys(store, idHash(plan.issuer).slice(0, 22), now());
+    const provider = createProvider(plan, {
+      state,
+      keys,
+      fetch: (url) => fetchClientDocument(url, documents),
+      mayFetch: () => fetches.take(currentCall()?.request.client ?? "") === 0,
+    });
+    provider.on("server_error", (_ctx, error) => log.error({ server: plan.issuer, requestId: currentCall()?.request.requestId, err: error }, "an OAuth request failed"));
+    provider.on("grant.success", ({ oidc }) => {
+      if (oidc.client !== undefined) void state.useClient(oidc.client.clientId).catch((error: unknown) => log.warn({ err: error }, "cannot note the use of a client"));
+    });
+    return { keys, provider, tokens: new TokenLookup(plan, state, keys, log, now) };
+  };
+  let current = await open();
+  state.onGone = () => current.tokens.clear();
+  const pending = createApprovals(plan, state, () => current.provider, now);
+  const flow = openFlow(plan, { store, keys: { cookieKeys: current.keys.cookieKeys }, log, pending, now });
+  const endpoints = plan.resources.length === 0 ? null : new Endpoints(plan, () => current.provider, createLimit(REGISTRATIONS.most, REGISTRATIONS.spanMs, now));
+  // One timer for what is done now and then: unused things go, keys change.
+  let isClosed = false;
+  let timer = setTimeout(tend, SWEEP_MS / 100).unref();
+  return {
+    issuer: plan.issuer,
+    serves: (origin, path) => flow.serves(origin, path) || (origin === plan.issuer && endpoints?.serves(path) === true),
+    handle: (request) => (flow.serves(request.origin, request.path) ? flow.handle(request) : (endpoints?.handle(request) ?? Promise.reject(new Error("Not an endpoint")))),
+    tokens: { find: (token) => current.tokens.find(token) },
+    findSession: (cookie, origin) => flow.findSession(cookie, origin),
+    loginLocation: (origin, returnTo) => flow.loginLocation(origin, returnTo),
+    clients: () => listClients(plan, state),
+    grants: () => listGrants(plan, state),
+    revoke: (what) => revoke(plan, state, flow, what),
+    close() {
+      isClosed = true;
+      clearTimeout(timer);
+      flow.close();
+    },
+  };
+
+  function tend(): void {
+    void (async () => {
+      try {
+        await state.sweep();
+        if (now() >= current.keys.changesAtMs) current = await open();
+      } catch (error) {
+        if (!isClosed) log.warn({ server: plan.issuer, err: error }, "cannot tidy up the state of the authorization server; it is tried again");
+      }
+      const next = Math.min(SWEEP_MS, MAX_TIMER_MS, Math.max(60_000, current.keys.changesAtMs - now()));
+      if (!isClosed) timer = setTimeout(tend, next).unref();
+    })();
+  }
 }
+
+type Opened = { readonly keys: ServerKeys; readonly provider: Provider; readonly tokens: TokenLookup };

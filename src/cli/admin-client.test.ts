@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { GatewayStatus } from "../admin/status.ts";
 import { openLog } from "../telemetry/log.ts";
@@ -46,6 +47,7 @@ async function setUp(t: TestContext) {
       reloads += 1;
       return Promise.resolve({ ok: true, message: "Logged out" });
     },
+    auth: NO_AUTH,
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());
@@ -82,6 +84,8 @@ test("the gateway of another file is neither shown nor reloaded", async (t) => {
   }
   for (const words of [["renew", "a.example"], ["trust"]]) assert.equal((await run(["certs", ...words, "other.yaml"])).code, 1);
   assert.equal((await run(["tailnet", "logout", "other.yaml"])).code, 1);
+  for (const words of [["grants"], ["clients"], ["revoke", "--all"]])
+    assert.match((await run(["auth", ...words, "other.yaml"])).stderr, /not '.*other\.yaml'\n$/);
   assert.equal(reloads(), 0);
   // Another name of the same file.
   symlinkSync("sidegate.yaml", join(dir, "link.yaml"));

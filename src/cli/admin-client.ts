@@ -33,6 +33,9 @@ export class WrongGateway extends GatewayError {
 
 export type AdminAnswer = { readonly status: number; readonly body: string };
 
+type AdminQuestion =
+  | `GET /${"ready" | "status" | "auth/clients" | "auth/grants"}`
+  | `POST /${"reload" | "tailnet/logout" | `certificates/renew?name=${string}` | `auth/revoke?${string}`}`;
 type AdminAddress = Exclude<ListenPlace, { kind: "tailnet" }>;
 
 const DEFAULT_ADMIN = "127.0.0.1:2019";
@@ -48,7 +51,7 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 export async function askAdmin(
   file: string,
   env: Readonly<Record<string, string | undefined>>,
-  question: "GET /ready" | "GET /status" | "POST /reload" | "POST /tailnet/logout" | `POST /certificates/renew?name=${string}`,
+  question: AdminQuestion,
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<AdminAnswer> {
@@ -56,10 +59,10 @@ export async function askAdmin(
   const text = typeof source === "string" ? source : "";
   const address = await findAdminAddress(text, env);
   try {
-    const isPost = question.startsWith("POST ");
-    const answer = await ask(address, isPost ? "GET /ready" : question, timeoutMs);
+    const namesFile = question === "GET /ready" || question === "GET /status";
+    const answer = await ask(address, namesFile ? question : "GET /ready", timeoutMs);
     await checkServes(answer, file, formatAddress(address));
-    return isPost ? await ask(address, question, timeoutMs, signal) : answer;
+    return namesFile ? answer : await ask(address, question, timeoutMs, signal);
   } catch (error) {
     if (!(error instanceof AdminUnreachable) || typeof source === "string") throw error;
     const trouble = systemErrorCode(source.error) === "ENOENT" ? "does not exist" : `cannot be read (${describeSystemError(source.error)})`;

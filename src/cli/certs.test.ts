@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { waitFor } from "../../test/components/wait.ts";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { ActionResult, CertificateStatus } from "../admin/status.ts";
 import { openInternalCa } from "../certificates/internal-ca.ts";
@@ -64,6 +65,7 @@ async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew,
     logout: () => assert.fail("asked"),
+    auth: NO_AUTH,
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());
@@ -76,6 +78,7 @@ async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (
       env: { SIDEGATE_CONFIG: file, NO_COLOR: "1" },
       cwd: dir,
       pid: 1,
+      stdin: () => assert.fail("read"),
       stdout: (text) => void (out.stdout += text),
       stderr: (text) => void (out.stderr += text),
       isTty,

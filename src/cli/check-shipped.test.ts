@@ -1,13 +1,24 @@
 import assert from "node:assert/strict";
-import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, test } from "node:test";
 import { parse } from "yaml";
+import { hashPassword } from "../lib/password-file.ts";
 import { runInProcess } from "../../test/components/run-command.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
-const ENV = { MCP_TOKEN_SHA256: "0".repeat(64), TS_AUTHKEY: "tskey-auth-x", TS_AUTHKEY_PAPER: "tskey-auth-y", GITHUB_CLIENT_SECRET: "x" };
+const ENV = {
+  MCP_TOKEN_SHA256: "0".repeat(64),
+  CI_TOKEN_SHA256: "1".repeat(64),
+  TS_AUTHKEY: "tskey-auth-x",
+  TS_AUTHKEY_PAPER: "tskey-auth-y",
+  GITHUB_CLIENT_ID: "x",
+  GITHUB_CLIENT_SECRET: "x",
+  GITHUB_USER: "octocat",
+  OIDC_CLIENT_SECRET: "x",
+  BATCH_SECRET: "x".repeat(64),
+};
 const dir = mkdtempSync(join(tmpdir(), "sidegate-shipped-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
@@ -18,6 +29,25 @@ async function assertValid(file: string, what: string): Promise<void> {
 }
 
 for (const file of globSync("compose/*/config/sidegate.yaml", { cwd: ROOT })) test(`${file} is valid`, () => assertValid(join(ROOT, file), file));
+
+for (const file of globSync("examples/{login/*,*/sidegate}.yaml", { cwd: ROOT, exclude: ["**/traefik.yaml"] }))
+  test(`${file} is valid`, async () => {
+    const copy = join(dir, basename(file));
+    copyFileSync(join(ROOT, file), copy);
+    writeFileSync(join(dir, "users"), `alice:${await hashPassword("a password")}:ops\n`);
+    await assertValid(copy, file);
+  });
+
+test("what other proxies are told of forward auth fits the file that they are for", () => {
+  const { auth, routes } = parse(readFileSync(join(ROOT, "examples/login/forward-auth.yaml"), "utf8")) as {
+    auth: { server: { host: string } };
+    routes: { host: string }[];
+  };
+  for (const file of ["nginx.conf", "traefik.yaml", "Caddyfile"]) {
+    const text = readFileSync(join(ROOT, "examples/login", file), "utf8");
+    for (const part of [auth.server.host, ...routes.map(({ host }) => host), "/verify", "/.sidegate/"]) assert.ok(text.includes(part), `${file}: ${part}`);
+  }
+});
 
 for (const file of ["README.md", "examples/ib-gateway/README.md"])
   test(`every whole configuration in ${file} is valid`, async () => {

@@ -17,8 +17,8 @@ test("help lists every command, and every command has help that exits with 0", a
   const { code, stdout } = await run([]);
   assert.equal(code, 0);
   assert.equal((await run(["--help"])).stdout, stdout);
-  const names = [...stdout.matchAll(/^ {2}(\w+) {2}/gm)].map((match) => match[1] ?? "");
-  assert.deepEqual(names, ["run", "check", "health", "status", "certs", "tailnet", "reload", "init", "token", "schema", "version"]);
+  const names = [...stdout.matchAll(/^ {2}([\w-]+) {2}/gm)].map((match) => match[1] ?? "");
+  assert.deepEqual(names, ["run", "check", "health", "status", "certs", "auth", "tailnet", "reload", "init", "token", "hash-password", "schema", "version"]);
   for (const name of names) {
     const help = await run([name, "--help"]);
     assert.equal(help.code, 0, name);
@@ -72,7 +72,7 @@ test("'token new' prints a fresh token of 256 bits and the line with its hash", 
   assert.deepEqual([json.name, json.scopes], ["me", []]);
 });
 
-for (const kind of ["mcp", "ib-gateway", "behind-proxy"]) {
+for (const kind of ["mcp", "mcp-oauth", "ib-gateway", "behind-proxy"]) {
   test(`'init ${kind}' writes a file that 'check' finds valid, with the schema beside it`, async () => {
     const file = `${kind}/sidegate.yaml`;
     const { code, stdout } = await run(["init", kind, "--output", file]);
@@ -81,7 +81,7 @@ for (const kind of ["mcp", "ib-gateway", "behind-proxy"]) {
     const text = readFileSync(join(dir, file), "utf8");
     assert.match(text, /^# yaml-language-server: \$schema=\.\/sidegate\.schema\.json\n/);
     assert.ok(existsSync(join(dir, kind, "sidegate.schema.json")));
-    const checked = await run(["check", file], { MCP_TOKEN_SHA256: "0".repeat(64) });
+    const checked = await run(["check", file], { MCP_TOKEN_SHA256: "0".repeat(64), GITHUB_CLIENT_ID: "x", GITHUB_CLIENT_SECRET: "x" });
     assert.equal(checked.stderr, "");
     assert.match(checked.stdout, /^sidegate\.yaml is valid: \d listeners?, \d routes?, \d upstreams?\n$/);
     // An editor's language server finds the schema of the example in the repository, too.
@@ -151,6 +151,9 @@ test("a gateway that is not there is said in one sentence, with the address that
     ["tailnet", "admin.yaml"],
     ["tailnet", "netcheck", "admin.yaml"],
     ["tailnet", "logout", "admin.yaml"],
+    ["auth", "admin.yaml"],
+    ["auth", "clients", "admin.yaml"],
+    ["auth", "revoke", "--all", "admin.yaml"],
   ]) {
     const { code, stdout, stderr } = await run(args, { ADMIN_SOCKET: socket });
     assert.deepEqual([code, stdout, stderr], [1, "", `No gateway answers on unix:${socket} (no such file or directory); is it running?\n`]);

@@ -44,6 +44,22 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       `Asks the running gateway. Exit code 1 when it does not answer, or when NAME could not be renewed.\n${FILE_HELP}`,
     run: async (args, io) => (await import("./certs.ts")).runCerts(args, io),
   },
+  auth: {
+    summary: "OAuth: who was granted what, the clients, taking grants back",
+    usage:
+      "[grants | clients] [FILE] [--json]\n" +
+      "       sidegate auth revoke (--grant ID | --client ID | --user USER | --all) [FILE] [--json]\n\n" +
+      "  grants   each grant: whose it is, for which client, resources and scopes, and when it ends (default)\n" +
+      "  clients  each client: of the file, registered by itself, or known by its metadata document\n" +
+      "  revoke   takes grants back; their tokens are worthless at once\n\n" +
+      "  --grant ID    this grant\n" +
+      "  --client ID   all grants of the client, and its registration\n" +
+      "  --user USER   all grants and browser sessions of the person, such as github:octocat\n" +
+      "  --all         all grants and browser sessions\n" +
+      "  --json        the answer of the gateway as it is\n\n" +
+      `Asks the running gateway. Exit code 1 when it does not answer, or when there is nothing that --grant, --client or --user names.\n${FILE_HELP}`,
+    run: async (args, io) => (await import("./auth.ts")).runAuth(args, io),
+  },
   tailnet: {
     summary: "the tailnet: its state and who is connected, its network, logging out",
     usage:
@@ -62,8 +78,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   init: {
     summary: "write a commented starter file",
     usage:
-      "[mcp | ib-gateway | behind-proxy] [--output FILE] [--force]\n\n" +
+      "[mcp | mcp-oauth | ib-gateway | behind-proxy] [--output FILE] [--force]\n\n" +
       "  mcp           an MCP server over HTTPS with a token (default)\n" +
+      "  mcp-oauth     an MCP server over HTTPS with a GitHub login\n" +
       "  ib-gateway    IB Gateway, live and paper, over TCP\n" +
       "  behind-proxy  plain HTTP behind nginx, Traefik, Caddy or a load balancer\n\n" +
       "  --output FILE  default: sidegate.yaml; '-' prints it. The schema for editors is written beside it.\n" +
@@ -74,6 +91,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "'token new' makes a bearer token",
     usage: "new [--name NAME] [--scope SCOPE]... [--json]\n\nPrints the token, which is stored nowhere, and the line with its hash for auth.tokens.",
     run: async (args, io) => (await import("./token.ts")).runToken(args, io),
+  },
+  "hash-password": {
+    summary: "hash a password for the file of people who log in with one",
+    usage:
+      "\n\nAsks for the password twice without showing it, or takes the first line of what is piped in. Prints the hash alone.\n" +
+      "A line of the file is NAME:HASH or NAME:HASH:GROUP,GROUP.",
+    run: async (args, io) => (await import("./hash-password.ts")).runHashPassword(args, io),
   },
   schema: {
     summary: "print the JSON Schema of the file",

@@ -6,7 +6,7 @@ import { nearest } from "../lib/nearest.ts";
 import { EXIT_OK, parseCommand, UsageError, type Io } from "./io.ts";
 import { readSchema } from "./schema.ts";
 
-const KINDS = ["mcp", "ib-gateway", "behind-proxy"];
+const KINDS = ["mcp", "mcp-oauth", "ib-gateway", "behind-proxy"];
 const SCHEMA_FILE = "sidegate.schema.json";
 const SCHEMA_LINE = "# yaml-language-server: $schema=";
 

@@ -1,5 +1,6 @@
 // What a command may use of the world, and how it ends.
 import { resolve } from "node:path";
+import type { Readable } from "node:stream";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { GatewayError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
@@ -10,6 +11,8 @@ export type Io = {
   readonly cwd: string;
   /** Process id, for status. */
   readonly pid: number;
+  /** Standard input, asked for only by who reads it. */
+  readonly stdin: () => Input;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
   /** Whether standard output is a terminal. */
@@ -19,6 +22,9 @@ export type Io = {
   /** Takes what SIGHUP does. */
   readonly onHangup: (handler: () => void) => void;
 };
+
+/** `isTTY` and `setRawMode` where it is a terminal. */
+export type Input = Readable & { readonly isTTY?: boolean; setRawMode?(on: boolean): unknown };
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;

@@ -6,7 +6,7 @@ import { configFile, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, parseC
 import { readVersion } from "./version.ts";
 
 /** Codes of what the machine does not give: a port, a directory, a CA that cannot be kept. */
-const UNAVAILABLE = new Set(["ERR_LISTEN", "ERR_INTERNAL_CA", "ERR_ACCESS_LOG_OPEN"]);
+const UNAVAILABLE = new Set(["ERR_LISTEN", "ERR_STATE", "ERR_INTERNAL_CA", "ERR_ACCESS_LOG_OPEN"]);
 
 export async function runGateway(args: readonly string[], io: Io): Promise<number> {
   const { positionals } = parseCommand(args, {}, 1);

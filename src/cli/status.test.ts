@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { TAILNET } from "../../test/components/tailnet-status.ts";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { GatewayStatus } from "../admin/status.ts";
 import { openLog } from "../telemetry/log.ts";
@@ -158,6 +159,7 @@ test("--watch shows the status again until it is stopped", async () => {
     reload: () => Promise.resolve({ outcome: "unchanged" }),
     renew: () => Promise.resolve({ ok: true, message: "" }),
     logout: () => Promise.resolve({ ok: true, message: "" }),
+    auth: NO_AUTH,
     log,
   });
   writeFileSync(join(dir, "sidegate.yaml"), `admin: { listen: "unix:${address.path}" }\n`);
@@ -168,7 +170,17 @@ test("--watch shows the status again until it is stopped", async () => {
     if (shown.length === 2) controller.abort();
   };
   try {
-    const io = { env: {}, cwd: dir, pid: 1, stdout, stderr: assert.fail, isTty: true, stopped: controller.signal, onHangup: () => {} };
+    const io = {
+      env: {},
+      cwd: dir,
+      pid: 1,
+      stdin: () => assert.fail("read"),
+      stdout,
+      stderr: assert.fail,
+      isTty: true,
+      stopped: controller.signal,
+      onHangup: () => {},
+    };
     assert.equal(await runCommand(["status", "sidegate.yaml", "--watch"], io), 0);
   } finally {
     await admin.close();

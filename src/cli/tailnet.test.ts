@@ -6,6 +6,7 @@ import { type TestContext, test } from "node:test";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
 import { TAILNET } from "../../test/components/tailnet-status.ts";
 import { waitFor } from "../../test/components/wait.ts";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { ActionResult, GatewayStatus } from "../admin/status.ts";
 import { openLog } from "../telemetry/log.ts";
@@ -48,6 +49,7 @@ async function setUp(t: TestContext, tailnet: Tailnet | null, logout: () => Prom
     reload: () => assert.fail("asked"),
     renew: () => assert.fail("asked"),
     logout,
+    auth: NO_AUTH,
     log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
   t.after(() => admin.close());

@@ -23,10 +23,6 @@ function githubTeam(text: string): string | null {
   return GITHUB_LOGIN.test(org) && GITHUB_SLUG.test(team) && more.length === 0 ? null : "is not a team; write the organisation and the team's slug: acme/ops";
 }
 
-function email(text: string): string | null {
-  return /^[^\s@]+@[^\s@]+$/.test(text) && isHostName(text.slice(text.indexOf("@") + 1)) ? null : "is not an e-mail address";
-}
-
 function domain(text: string): string | null {
   if (isHostName(text) && text.includes(".")) return null;
   return text.startsWith("@") ? `has an '@'; write ${text.slice(1)}` : "is not a domain; write example.com";
@@ -42,13 +38,8 @@ function httpsUrl(text: string): string | null {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:") || /\s/.test(text)) return "is not a URL; write https://login.example.com";
   if (url.protocol === "http:" && !isLoopbackHost(url.hostname)) return "must be https: plain http is possible only to this machine";
-  if (url.username !== "" || url.password !== "") return "holds a user or a password";
+  if (url.username !== "" || url.password !== "") return "has a user or a password in it";
   return url.hash === "" && !text.endsWith("#") ? null : "has a fragment";
-}
-
-function hostName(text: string): string | null {
-  if (isHostName(text)) return null;
-  return text.includes("://") ? "is a URL; write the host name alone" : "is not a host name; write auth.example.com";
 }
 
 function originUrl(text: string): string | null {
@@ -78,11 +69,9 @@ export const AUTH_FORMATS = {
   github_user: githubUser,
   github_org: githubOrg,
   github_team: githubTeam,
-  email,
   domain,
   client_id: clientId,
   https_url: httpsUrl,
-  host_name: hostName,
   origin_url: originUrl,
   public_url: publicUrl,
   redirect_uri: redirectUri,

@@ -1,6 +1,7 @@
 // Checks `acme`: names that a CA can be asked for, and a challenge that can be answered.
 import { isLoopback, parseListenAddress } from "../lib/address.ts";
 import { orderRules, whyNotOrdered } from "../lib/host-cover.ts";
+import { sharedServerHost } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { type Path, quote } from "./problem.ts";
 import { type TlsObject, isTermination, modeOf } from "./tls-objects.ts";
@@ -30,7 +31,7 @@ export function checkAcme(check: CheckContext, object: TlsObject): void {
   if (acme.domains !== undefined || users.length === 0) return;
   if (users.some(([, listener]) => listener.protocol === "tcp")) {
     check.report(path, "'acme' on a TCP listener needs 'domains': no routes say for which names it is", "key");
-  } else if (check.isSound(["routes"]) && !routesOf(check, users).some(([, route]) => route.host !== undefined)) {
+  } else if (check.isSound(["routes"]) && !routesOf(check, users).some(([, route]) => route.host !== undefined) && sharedServerHost(check) === null) {
     const remedy = "give the routes their 'host', or name the hosts in 'domains'";
     check.report(path, `'acme' has nothing to order: no route ${users.length === 1 ? "of this listener " : ""}has a 'host'; ${remedy}`, "key");
   }

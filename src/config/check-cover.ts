@@ -3,6 +3,7 @@ import { Breather } from "../lib/breather.ts";
 import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
 import { knownChain } from "../lib/pem-memory.ts";
 import type { CertificateFacts, Chain } from "../lib/pem.ts";
+import { sharedServerHost } from "./auth-ways.ts";
 import { routesOf } from "./check-acme.ts";
 import type { CheckContext } from "./check-context.ts";
 import { type Path, quote } from "./problem.ts";
@@ -67,7 +68,12 @@ function warningsOf(chain: Chain, now: number): string[] {
 function checkHosts(check: CheckContext, { path, tls, users }: TlsObject, chains: readonly Chain[]): void {
   const names = new Set(chains.flatMap((chain) => chain.names));
   const seen = new Set<string>();
+  const server = sharedServerHost(check);
   for (const user of users) {
+    if (server !== null && user[1].protocol === "http") {
+      seen.add(`${user[0]}\0${server.host.toLowerCase()}`);
+      checkHost(check, server.path, server.host, { listener: user[0], tls, isFor: path, names, chains });
+    }
     for (const [i, route] of routesOf(check, [user])) {
       const key = `${user[0]}\0${route.host?.toLowerCase() ?? ""}`;
       if (seen.has(key)) continue;

@@ -3,6 +3,7 @@ import { type ListenPlace, collide, formatAddress, isLoopback, parseDialAddress,
 import { parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { isNeighbour } from "../lib/target.ts";
+import { sharedServerHost } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { checkTls } from "./check-tls.ts";
 import { upstreamKind } from "./check-upstreams.ts";
@@ -65,12 +66,22 @@ function checkHttp(check: CheckContext, path: Path, listener: HttpListener): voi
   const mode = check.isSound(tlsPath) ? ((listener.tls ?? check.config.tls)?.mode ?? "disabled") : "unknown";
   const name = String(path.at(-1));
   // Who is redirected is served nothing over plain HTTP.
-  if (mode === "disabled" && !listener.redirect_to_https && routesOf(check, name).some((route) => route.auth !== "none")) {
-    check.report(
-      [...path, "listen"],
-      `Listener '${name}' would take tokens over plain HTTP from other machines; give it 'tls' ('mode: behind_proxy' where a proxy ends it), listen on 127.0.0.1, or say 'insecure: true'`,
-    );
-  }
+  if (mode !== "disabled" || listener.redirect_to_https) return;
+  const what = credentialsOf(check, name);
+  if (what === null) return;
+  check.report(
+    [...path, "listen"],
+    `Listener '${name}' would take ${what} over plain HTTP from other machines; give it 'tls' ('mode: behind_proxy' where a proxy ends it), listen on 127.0.0.1, or say 'insecure: true'`,
+  );
+}
+
+/** What clients would send to an HTTP listener that nobody else should see; null when that is nothing. */
+function credentialsOf(check: CheckContext, name: string): string | null {
+  const ways = routesOf(check, name).flatMap(({ auth }) => (Array.isArray(auth) ? auth : []));
+  // The server that all share is on every listener.
+  const isLogin = ways.some((way) => way?.oauth !== undefined || way?.session !== undefined) || sharedServerHost(check) !== null;
+  if (isLogin) return check.config.auth?.login?.password === undefined ? "logins and tokens" : "passwords and tokens";
+  return ways.length > 0 ? "tokens" : null;
 }
 
 /** The routes that an HTTP listener serves, as far as they are sound. */

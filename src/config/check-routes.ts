@@ -21,6 +21,8 @@ const FORWARDED_HEADERS = [
   "x-forwarded-user-source",
   "x-forwarded-user-node",
   "x-forwarded-scopes",
+  "x-forwarded-email",
+  "x-forwarded-groups",
 ];
 
 export function checkRoutes(check: CheckContext): void {
@@ -42,7 +44,8 @@ export function checkRoutes(check: CheckContext): void {
         check.report([...path, "name"], `Name ${quote(check.text([...path, "name"], route.name ?? ""))} is already that of routes[${first}]`);
       else names.set(route.name ?? "", i);
     }
-    if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
+    if (sound("upstream") && route.upstream === "none") checkNoUpstream(check, path);
+    else if (sound("upstream")) checkUpstream(check, [...path, "upstream"], route.upstream);
     checkRouteListeners(check, [...path, "listeners"], route.listeners, listeners);
     checkAuth(check, [...path, "auth"], route.auth);
     if (sound("auth")) {
@@ -51,6 +54,13 @@ export function checkRoutes(check: CheckContext): void {
     }
     checkPaths(check, path, route, sound);
     checkHeaders(check, path, route);
+    if (sound("mcp") && sound("auth") && route.auth === "none" && check.isWritten([...path, "mcp", "session_binding"]) && route.mcp?.session_binding === true)
+      check.report(
+        [...path, "mcp", "session_binding"],
+        "'session_binding' does nothing with 'auth: none': nobody is known, so that a session is everybody's",
+        "key",
+      );
+    if (sound("public_url") && sound("host")) checkPublicHost(check, path, route);
     if (sound("cors")) checkCors(check, [...path, "cors"], route);
     if (!check.isSound(path)) continue;
     const match = matchKey(route);
@@ -73,6 +83,27 @@ function matchKey(route: Route): string {
     headers.toSorted(),
     route.priority,
   ]);
+}
+
+/** Behind a proxy that changes the host this may be meant. */
+function checkPublicHost(check: CheckContext, path: Path, { host = "", public_url: publicUrl = "" }: Route): void {
+  const { hostname } = new URL(publicUrl);
+  const isSame = host.startsWith("*.") ? hostname.endsWith(host.slice(1).toLowerCase()) : hostname === host.toLowerCase();
+  if (!isSame)
+    check.warn(
+      [...path, "public_url"],
+      `Clients ask for host '${hostname}', and the route takes ${quote(check.text([...path, "host"], host))} alone; unless a proxy changes that, it never serves`,
+    );
+}
+
+const FORWARDING_KEYS = ["strip_prefix", "set_headers", "remove_headers", "response_headers", "mcp"] as const;
+
+/** Of a route that is only asked about, what is for requests that go on does nothing. */
+function checkNoUpstream(check: CheckContext, path: Path): void {
+  for (const key of FORWARDING_KEYS) {
+    if (check.isWritten([...path, key]))
+      check.report([...path, key], `'${key}' does nothing with 'upstream: none': another proxy forwards the requests`, "key");
+  }
 }
 
 function checkUpstream(check: CheckContext, path: Path, upstream: string): void {
@@ -114,7 +145,7 @@ function checkRouteListeners(check: CheckContext, path: Path, names: unknown, li
 function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
   const tokens: unknown = check.config.auth?.tokens;
   if (!Array.isArray(auth) || !Array.isArray(tokens)) return;
-  const known = tokens.map((token: { name?: unknown } | null) => String(token?.name));
+  const known = tokens.map((token: { name?: unknown } | null) => (typeof token?.name === "string" ? token.name : ""));
   for (const [i, way] of auth.entries()) {
     for (const [at, name] of check.items([...path, i, "token", "names"], way?.token?.names)) {
       if (known.includes(name)) continue;

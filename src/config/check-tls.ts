@@ -38,7 +38,7 @@ export function checkTls(check: CheckContext): void {
 function checkHeaders(check: CheckContext, { path, tls, users }: TlsObject): void {
   const trusted: unknown = check.config.trusted_proxies;
   // Who may write to a unix socket is for its permissions to say.
-  const isOpen = users.some(([, listener]) => parseListenAddress(listener.listen ?? "")?.kind !== "unix");
+  const isOpen = users.some(([, listener]) => typeof listener.listen !== "string" || parseListenAddress(listener.listen)?.kind !== "unix");
   if (tls.mode === "behind_proxy" && isOpen && Array.isArray(trusted) && trusted.length === 0) {
     check.report([...path, "mode"], "'mode: behind_proxy' serves 'trusted_proxies' alone, and there are none: everybody would get 403; name the proxies there");
   }

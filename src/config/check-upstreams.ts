@@ -27,6 +27,7 @@ export function farAway(text: string, shown: string, remedy: string): string | n
 export function checkUpstreams(check: CheckContext): void {
   for (const [name, entry] of check.entries<UpstreamEntry>("upstreams")) {
     const path = ["upstreams", name];
+    if (name === "none") check.report(path, "'upstream: none' means that a route forwards nothing; give this upstream another name", "key");
     if (typeof entry === "string" && check.isSound(path)) {
       const far = farAway(entry, check.text(path, entry), "write it as 'targets' of an object with 'remote: true' if it is meant");
       if (far !== null) check.report(path, far);

@@ -1,5 +1,6 @@
 // The rules that the schema cannot say: references between parts, contradictions, and what would be unsafe.
 import { parseNetwork } from "../lib/address.ts";
+import { checkAuth } from "./check-auth.ts";
 import { CheckContext } from "./check-context.ts";
 import { checkListeners } from "./check-listeners.ts";
 import { checkRoutes } from "./check-routes.ts";
@@ -22,6 +23,7 @@ export function checkDocument(document: ConfigDocument, broken: readonly Path[],
   checkUpstreams(check);
   checkListeners(check);
   checkRoutes(check);
+  checkAuth(check);
   checkTailscale(check);
   return check;
 }

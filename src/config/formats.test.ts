@@ -139,6 +139,52 @@ const CASES: Record<string, { readonly right: readonly string[]; readonly wrong:
     wrong: ["", "tailscaled.sock", "unix:/run/x.sock", "unix:///run/x.sock", "~/x.sock", `/${"x".repeat(107)}`],
   },
   host_name: { right: ["db.internal", "a", "MCP.example.com"], wrong: ["", "127.0.0.1", "[::1]", "https://a", "a:1", "*.a.com", "a b", "a."] },
+  github_user: { right: ["octocat", "O-c", "*", "octocat_acme"], wrong: ["", "@octocat", "a--b", "-a", "a-", "acme/ops", "a b", "x".repeat(40)] },
+  github_org: { right: ["acme", "Acme-2"], wrong: ["", "*", "acme/ops", "@acme", "a b"] },
+  github_team: { right: ["acme/ops", "Acme/a.b_c"], wrong: ["", "acme", "acme/", "/ops", "acme/ops/x", "acme/*", "*/ops"] },
+  domain: {
+    right: ["example.com", "Example.co.uk"],
+    wrong: ["", "@example.com", "a@example.com", "localhost", "*.example.com", "https://example.com", "example.com/"],
+  },
+  client_id: { right: ["batch", "a.b_c~d-e", "0"], wrong: ["", "-a", "a b", "a:b", "https://app.example.com", "é", "x".repeat(101)] },
+  https_url: {
+    right: ["https://a", "https://a/b?c", "http://localhost:1/", "http://127.0.0.1", "http://[::1]:1/x"],
+    wrong: ["", "a", "http://a", "http://localhost.example.com", "ftp://a", "https://u:p@a", "https://a#b", "https://a#", "https://a b", "//a"],
+  },
+  origin_url: {
+    right: ["https://a.example.com", "https://a:8443", "http://localhost:1"],
+    wrong: ["", "https://a/", "https://a:443", "https://A", "http://a", "https://a?b"],
+  },
+  public_url: {
+    right: ["https://a", "https://a/", "https://a/mcp", "https://a:8443/mcp/", "https://a/mcp?x=1", "http://127.0.0.1:8080/mcp"],
+    wrong: [
+      "",
+      "/mcp",
+      "a/mcp",
+      "http://a/mcp",
+      "https://A/mcp",
+      "https://a:443/mcp",
+      "https://a/b/../mcp",
+      "https://a/mcp#x",
+      "https://u@a/mcp",
+      "https://a/ä",
+    ],
+  },
+  redirect_uri: {
+    right: ["https://a/cb", "http://127.0.0.1/cb", "http://localhost:1/", "http://[::1]/cb", "cursor://anysphere.cursor-mcp/cb", "com.example.app:/cb"],
+    wrong: [
+      "",
+      "/cb",
+      "http://a/cb",
+      "http://localhost.a/cb",
+      "https://a/cb#x",
+      "javascript:alert(1)",
+      "JavaScript:alert(1)",
+      "data:text/html,x",
+      "file:///x",
+      "a b:/",
+    ],
+  },
 };
 
 for (const [name, { right, wrong }] of Object.entries(CASES)) {

@@ -88,6 +88,49 @@ routes: [{ upstream: app, auth: none, set_headers: { X-A: "\${A}" } }]
   assert.notEqual(digest(await loadConfig(file, { A: "1" })), other);
 });
 
+test("every file of auth is watched, its path is absolute, and a change of it is a change of the configuration", async (t) => {
+  const dir = await directory(t);
+  const file = join(dir, "sidegate.yaml");
+  await cp(FILES, join(dir, "files"), { recursive: true });
+  await writeFile(
+    file,
+    `version: 1
+listeners: { web: { protocol: http, listen: 127.0.0.1:8443 } }
+auth:
+  login:
+    github: { client_id: x, client_secret_file: files/github-secret, ca_file: files/ca.crt }
+    password: { users_file: files/users }
+  issuers: { corp: { issuer: https://login.example.com/, audience: x, ca_file: files/docs.crt } }
+  clients:
+    - { id: a, secret_file: files/client-secret }
+    - { id: b, jwks_file: files/client.jwks.json }
+routes: [{ host: a.example.com, upstream: "http://127.0.0.1:1", auth: [{ oauth: { allow: { users: [alice] } } }, { issuer: { name: corp } }] }]
+`,
+  );
+  const loaded = await loadConfig(file, {});
+  assert.ok(loaded.ok);
+  const names = ["github-secret", "ca.crt", "users", "docs.crt", "client-secret", "client.jwks.json"];
+  assert.deepEqual(new Set(loaded.paths), new Set([file, ...names.map((name) => join(dir, "files", name))]));
+  const { issuers, login, clients } = loaded.config.auth;
+  const paths = [login.github?.ca_file, login.password?.users_file, issuers["corp"]?.ca_file, clients[1]?.jwks_file];
+  assert.deepEqual(
+    paths,
+    ["ca.crt", "users", "docs.crt", "client.jwks.json"].map((name) => join(dir, "files", name)),
+  );
+  assert.deepEqual([...loaded.files.keys()].toSorted(), paths.toSorted());
+  let before = loaded.digest;
+  for (const [name, content] of [
+    ["users", "alice:$scrypt$ln=17,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$kq4Wm1mQz2mW0n9m3cG1o0k1b2c3d4e5f6g7h8i9j0k:staff\n"],
+    ["github-secret", "another"],
+    ["client-secret", "x".repeat(32)],
+  ] as const) {
+    await writeFile(join(dir, "files", name), content);
+    const after = digest(await loadConfig(file, {}));
+    assert.notEqual(after, before, name);
+    before = after;
+  }
+});
+
 test("every file of TLS is watched, and its path is absolute in the configuration", async (t) => {
   const dir = await directory(t);
   const file = join(dir, "sidegate.yaml");

@@ -30,10 +30,18 @@ export function formatPath(path: Path): string {
 const TAILSCALE_KEY = /([th]skey-(?:auth-|client-|api-)?)([\w-]+)/g;
 const KEY_FLAG = /(-(?:auth-?key|client-secret)["']?[=,\s]["'\s-]*)(?!\$\{)([^\s"',\]}]+)/g;
 
-/** The text without passwords of URLs and without keys of the tailnet, wherever they stand; stars of the same length, so that columns stay right. */
+// A hash of a password (PHC string, crypt): who has it can guess at leisure.
+const PASSWORD_HASH = /(\$(?:scrypt|argon2\w*|pbkdf2[\w-]*|2[abxy]?|[156y]|apr1)\$)([\w+/=.$,-]+)/g;
+
+/** The text with the salts and keys of password hashes replaced by stars of the same length. */
+export function maskHashes(text: string): string {
+  return text.replaceAll(PASSWORD_HASH, (_all, before: string, secret: string) => before + "*".repeat(secret.length));
+}
+
+/** The text without passwords of URLs, without hashes of passwords and without keys of the tailnet, wherever they stand; stars of the same length, so that columns stay right. */
 export function maskCredentials(text: string): string {
   const hide = (_all: string, before: string, secret: string): string => before + "*".repeat(secret.length);
-  return maskUrlPasswords(text).replaceAll(TAILSCALE_KEY, hide).replaceAll(KEY_FLAG, hide);
+  return maskHashes(maskUrlPasswords(text)).replaceAll(TAILSCALE_KEY, hide).replaceAll(KEY_FLAG, hide);
 }
 
 /** Of each word that holds a URL or the like: what stands between its scheme and its last '@', replaced by stars of the same length, so that columns stay right. */

@@ -27,7 +27,7 @@ export async function resolvePem(check: CheckContext, files: FileReader): Promis
   }
 }
 
-function resolveCa(check: CheckContext, files: FileReader, path: Path, holder: { ca_file?: string }): void {
+export function resolveCa(check: CheckContext, files: FileReader, path: Path, holder: { ca_file?: string }): void {
   if (holder.ca_file === undefined || !check.isSound([...path, "ca_file"])) return;
   keepText(check, files, [...path, "ca_file"], holder.ca_file, explainCertificates);
   holder.ca_file = files.absolute(holder.ca_file);
@@ -51,7 +51,8 @@ function explainChain(text: string): string | null {
   return typeof chain === "string" ? chain : null;
 }
 
-function keepText(check: CheckContext, files: FileReader, path: Path, file: string, explain: (text: string) => string | null): string | null {
+/** The text of a file that is right, put into `files.texts`; null, and a problem, otherwise. `explain`: what is wrong with it, as the end of "File x ...". */
+export function keepText(check: CheckContext, files: FileReader, path: Path, file: string, explain: (text: string) => string | null): string | null {
   const text = files.text(path, file);
   if (text === null) return null;
   const reason = explain(text);

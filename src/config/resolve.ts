@@ -4,12 +4,13 @@ import { checkAuthKey } from "./check-tailscale.ts";
 import { FileReader } from "./file-reader.ts";
 import type { Env } from "./interpolate.ts";
 import { type Path, quote } from "./problem.ts";
+import { resolveAuth } from "./resolve-auth.ts";
 import { resolvePem } from "./resolve-pem.ts";
 import { resolveSecrets } from "./secret-files.ts";
 import type { Config, Listener } from "./types.ts";
 
 export type Resolved = {
-  /** Texts of certificates, keys and CAs by absolute path. Secrets are in the configuration. */
+  /** Texts of certificates, keys, CAs and lists of people by absolute path. Secrets are in the configuration. */
   readonly files: ReadonlyMap<string, string>;
   /** Every file that was read or looked for. */
   readonly paths: string[];
@@ -25,6 +26,7 @@ export async function resolveConfig(check: CheckContext, configPath: string, env
   checkHashes(check);
   checkAuthKey(check);
   await resolvePem(check, files);
+  resolveAuth(check, files);
   resolveDirectories(check, files);
   resolveLogLevel(check, env);
   return { files: files.texts, paths: files.paths };

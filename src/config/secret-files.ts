@@ -13,6 +13,11 @@ const NEEDED: Readonly<Record<string, string>> = {
   hmac_key: "External account binding needs the key that the CA gave with the kid; give 'hmac_key' or 'hmac_key_file'",
   url: "Webhook has no address; give 'url' or 'url_file'",
 };
+// A client of an OpenID provider may be a public one.
+const NEEDED_BY: Readonly<Record<string, string>> = {
+  github: "GitHub gives nothing to an app without its secret; give 'client_secret' or 'client_secret_file'",
+  introspection: "Nobody may ask about tokens without a secret; give 'client_secret' or 'client_secret_file'",
+};
 
 type Place = {
   /** Of the object that holds the secret. */
@@ -46,13 +51,14 @@ function secretPlaces(check: CheckContext): Place[] {
 export function checkSecrets(check: CheckContext): void {
   for (const { path, holder, key } of secretPlaces(check)) {
     const file = `${key}_file`;
+    const needed = key === "client_secret" ? NEEDED_BY[String(path.at(-1))] : NEEDED[key];
     if (!check.isSound([...path, key]) || !check.isSound([...path, file])) continue;
     if (holder[key] !== undefined && holder[file] !== undefined) {
       check.report([...path, file], `Both '${key}' and '${file}' are given; keep one`, "key");
-    } else if (holder[key] === undefined && holder[file] === undefined && NEEDED[key] !== undefined) {
+    } else if (holder[key] === undefined && holder[file] === undefined && needed !== undefined) {
       // A misspelt key explains itself.
       const isMisspelt = Object.keys(holder).some((other) => nearest(other, [key, file]) !== null);
-      if (!isMisspelt) check.report(path, NEEDED[key], "key");
+      if (!isMisspelt) check.report(path, needed, "key");
     }
   }
 }

@@ -515,7 +515,7 @@ export interface UpstreamTimeouts {
   keep_alive: string;
 }
 /**
- * Identities that routes refer to.
+ * Who may be let in, and how they show who they are: what the ways in of routes refer to.
  */
 export interface Auth {
   /**
@@ -826,7 +826,7 @@ export interface Client {
    */
   secret_file?: string;
   /**
-   * File with its public keys (JWKS), for private_key_jwt.
+   * File with its public keys (JWKS), for private_key_jwt, in place of a secret.
    */
   jwks_file?: string;
   /**
@@ -1079,7 +1079,7 @@ export interface Route {
   remove_headers: string[];
   response_headers: ResponseHeaders;
   /**
-   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (who knows it: token, client_certificate, tailnet, github, oidc, password, client, or issuer: with the issuer's name), X-Forwarded-User-Node (the device, for tailnet), X-Forwarded-Email and X-Forwarded-Groups (where they are known) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
+   * Tell the upstream who calls: X-Forwarded-User (the identity's name), X-Forwarded-User-Source (who knows it: token, client_certificate, tailnet, github, oidc, password, client, or issuer:NAME), X-Forwarded-User-Node (the device, for tailnet), X-Forwarded-Email and X-Forwarded-Groups (where they are known) and X-Forwarded-Scopes (scopes, with spaces between). From clients these headers never pass.
    */
   identity_headers: boolean;
   cors?: Cors;

@@ -10,6 +10,13 @@ import { type Schema, branchIndex, childSchema, deref, schemaAt, schemaOf } from
 
 const MAX_ERRORS = 1_000;
 
+// The ends of "write 'oauth: ...".
+const WAY_EXAMPLES: Readonly<Record<string, string>> = {
+  oauth: "{ allow: ... }', and name people in it",
+  session: "{ allow: ... }', and name people in it",
+  issuer: "{ name: ... }' with the name of an entry of 'auth.issuers'",
+};
+
 export type Judged = {
   readonly problems: Problem[];
   /** Where they are: nothing at or below these places is sound. */
@@ -224,7 +231,8 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const known = words(Object.keys(schema.properties ?? {}));
       if (known === "") return { path, message: `Value at ${where} must not be empty` };
       const advice = error.keyword === "minProperties" ? "" : ", but has several; make each an item of the list by itself";
-      return { path, message: `Value at ${where} must have exactly one of the keys ${known}${advice}` };
+      const count = schema.maxProperties === 1 ? "exactly" : "at least";
+      return { path, message: `Value at ${where} must have ${count} one of the keys ${known}${advice}` };
     }
     case "uniqueItems":
       return {
@@ -253,7 +261,8 @@ function advice(schema: Schema, path: Path, value: unknown): string {
   if (value === null && schema.type === "object") return "; write {} to leave everything at its default";
   if (value === true && schema.type === "object")
     return path.at(-1) === "tls" ? "; write { internal: true } for a local CA" : "; write {} to leave everything at its default";
-  if (path.at(-2) === "auth" && Object.hasOwn(schema.properties ?? {}, String(value))) return `; write '${String(value)}: {}' to admit any, or say which`;
+  if (path.at(-2) === "auth" && typeof value === "string" && Object.hasOwn(schema.properties ?? {}, value))
+    return `; write '${value}: ${WAY_EXAMPLES[value] ?? "{}' to admit any, or say which"}`;
   if (value === "none" && path.at(-2) === "auth") return "; write 'auth: none', without the list";
   if (typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)) return "; YAML 1.2 knows only true and false";
   if (typeof value !== "number" || schema.type !== "string") return "";

@@ -38,6 +38,8 @@ export function writeAccessLog(writer: AccessLogWriter, x: Exchange, durationMs:
   line += `,"method":${quoted(x.method)},"host":${quoted(x.hostHeader)},"path":${quoted(query === -1 ? path : path.slice(0, query))},"protocol":"${x.stream === null ? `HTTP/${x.req.httpVersion}` : "HTTP/2"}"`;
   line += `,"status":${x.status},"duration_ms":${durationMs.toFixed(2)},"bytes_in":${x.bytesIn},"bytes_out":${x.bytesOut}`;
   if (x.identity !== null) line += `,"identity":${quoted(`${x.identity.source}:${x.identity.name}`)}`;
+  if (x.identity?.client !== undefined) line += `,"client_id":${quoted(x.identity.client)}`;
+  if (x.asker !== null) line += ',"verify":true';
   const { tailnet } = x.connection;
   if (tailnet !== null) line += `,"node":${quoted(tailnet.shortName)}`;
   if (x.targetUrl !== "") line += `,"target":${quoted(x.targetUrl)}`;

@@ -1,4 +1,5 @@
 // Whether the page that makes a browser call may do so: the guard against DNS rebinding and pages of strangers.
+import type { Authentication } from "../identity/authenticate.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 import type { LiveRoute } from "./state.ts";
@@ -15,4 +16,16 @@ export function admitOrigin(x: Exchange, { plan }: LiveRoute): void {
     throw new RequestError(421, "ERR_HOST", "This host is not served here");
   // A top-level navigation of a browser by GET has no Origin; "null" is that of sandboxed pages, redirects among origins and files.
   if (x.origin !== null && origins !== "*" && !origins.has(x.origin)) throw new RequestError(403, "ERR_ORIGIN", "Pages of this origin may not call here");
+}
+
+/**
+ * A browser sends a session's cookie by itself, whoever made it send the request: what changes something must come from a page of ours. Browsers say where
+ * from by Origin, which was looked at before, or by Sec-Fetch-Site; programs that are no browsers say neither.
+ * @throws {RequestError} 403
+ */
+export function admitSessionUse(x: Exchange, authentication: Authentication): void {
+  if (authentication.kind !== "identity" || authentication.by !== "session" || x.origin !== null) return;
+  if (x.method === "GET" || x.method === "HEAD" || x.method === "OPTIONS") return;
+  const site = x.header("sec-fetch-site");
+  if (site !== null && site !== "same-origin" && site !== "none") throw new RequestError(403, "ERR_ORIGIN", "Pages of another site may not call here");
 }

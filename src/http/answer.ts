@@ -11,7 +11,8 @@ export function answer(x: Exchange, status: number, headers: string[], body = ""
   const { answerHeaders } = x.state;
   sendHead(x, status, "", answerHeaders === null ? headers : addAnswerHeaders(headers, x.scheme, answerHeaders));
   x.ended = true;
-  const sent = x.method === "HEAD" ? "" : body;
+  // Not `x.method`: that of a question is another one.
+  const sent = x.req.method === "HEAD" ? "" : body;
   x.res.end(sent === "" ? undefined : sent);
   x.bytesOut += Buffer.byteLength(sent);
   watchTail(x);

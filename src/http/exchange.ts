@@ -5,11 +5,15 @@ import type { Socket } from "node:net";
 import { headerValue } from "../lib/header-name.ts";
 import type { Identity } from "../identity/identity.ts";
 import { tailnetIdentity } from "../identity/tailnet.ts";
+import type { SessionUse } from "../mcp/session-owners.ts";
 import { connectionOf, type ClientConnection } from "./connection.ts";
 import type { HttpState, LiveRoute } from "./state.ts";
 
 /** Called when the response has ended, well or not. */
 export type OnClose = { clientGone(): void };
+
+/** Which headers described the request: `original` of nginx, which knows 2xx, 401 and 403 alone; `forwarded` of proxies that pass any other answer on. */
+export type Asker = "original" | "forwarded";
 
 export class Exchange {
   readonly state: HttpState;
@@ -58,10 +62,19 @@ export class Exchange {
   proxies: string[] | null = null;
   scheme: "http" | "https";
 
+  /** Not null when a proxy asks about the request (verify.ts): what stands above is then that which it describes. */
+  asker: Asker | null = null;
+
   // From the further steps
   route: LiveRoute | null = null;
   /** Who it is, for the log: at first whose connection it is in the tailnet. */
   identity: Identity | null;
+  /** When what permits the request ends by itself (Date.now); null: it does not. */
+  credentialExpiresAtMs: number | null = null;
+  /** Null where sessions of MCP belong to nobody. */
+  sessionUse: SessionUse | null = null;
+  /** The whole body, where it was read before it goes on; null where it goes on as it comes. */
+  wholeBody: Buffer | null = null;
   /** URL of the target that answered or was tried last. */
   targetUrl = "";
   status = 0;

@@ -6,12 +6,16 @@ import { startTicking, stopTicking, type Ticking } from "../lib/ticker.ts";
 import { HttpCallError, type HttpCall, type HttpCallHandler, type HttpRequest } from "../upstreams/http-call.ts";
 import type { HttpUpstream } from "../upstreams/http-pool.ts";
 import type { Target } from "../upstreams/upstream.ts";
+import type { EndpointWatch } from "../mcp/endpoint-event.ts";
 import { discardRequest } from "./discard.ts";
 import type { Exchange, OnClose } from "./exchange.ts";
+import { unwatchLive, watchLive, type Lasting, type LiveEnd } from "./live-check.ts";
+import { watchEndpoint } from "./mcp-endpoint.ts";
+import { noteSession } from "./mcp-guard.ts";
 import { rescue } from "./rescue.ts";
 import { RequestError } from "./request-error.ts";
 import { rewriteRequest } from "./rewrite-request.ts";
-import { rewriteResponse } from "./rewrite-response.ts";
+import { isEventStream, rewriteResponse } from "./rewrite-response.ts";
 import { asRecord, passableTrailers, sendHead } from "./send-head.ts";
 import type { ForwardedRoute } from "./state.ts";
 import { watchTail } from "./tail.ts";
@@ -29,9 +33,9 @@ export function forward(x: Exchange, route: ForwardedRoute, permit: Permit): voi
   new Forwarding(x, route, rewriteRequest(x, route, permit)).start();
 }
 
-class Forwarding implements HttpCallHandler, Ticking, OnClose {
+class Forwarding implements HttpCallHandler, Ticking, OnClose, Lasting {
   tickIndex = -1;
-  readonly #x: Exchange;
+  readonly x: Exchange;
   readonly #route: ForwardedRoute;
   readonly #upstream: HttpUpstream;
   readonly #request: HttpRequest;
@@ -43,6 +47,8 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #reading = false;
   #requestEnded: boolean;
   #headed = false;
+  /** Not null while the endpoint event of the older transport may come. */
+  #endpoint: EndpointWatch | null = null;
   #interimResponses = 0;
   /** The head was given to Node.js, which holds it until the first byte of the body. */
   #headHeld = false;
@@ -55,7 +61,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #unsent = 0;
 
   constructor(x: Exchange, route: ForwardedRoute, request: HttpRequest) {
-    this.#x = x;
+    this.x = x;
     this.#route = route;
     this.#upstream = route.upstream;
     this.#request = request;
@@ -76,7 +82,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
 
   #dispatch(target: Target): void {
     this.#target = target;
-    this.#x.targetUrl = target.plan.url;
+    this.x.targetUrl = target.plan.url;
     target.active += 1;
     this.#moved = true;
     this.#upstream.dispatch(target, this.#request, this);
@@ -85,52 +91,64 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   onSending(call: HttpCall): void {
     this.#call = call;
     this.#moved = true;
+    const { wholeBody } = this.x;
+    if (wholeBody !== null) return this.#sendWhole(call, wholeBody);
     if (this.#requestEnded || this.#reading) return;
     this.#reading = true;
-    const { req, res } = this.#x;
+    const { req, res } = this.x;
     // Asked for only now: the client is admitted and the upstream is there.
-    if (this.#x.expectsContinue) res.writeContinue();
+    if (this.x.expectsContinue) res.writeContinue();
     req.on("data", (chunk: Buffer) => this.#onRequestData(chunk));
     req.on("end", () => this.#onRequestEnd());
+  }
+
+  /** A body that was read before. Another target can be given it again. */
+  #sendWhole(call: HttpCall, body: Buffer): void {
+    this.#requestEnded = true;
+    this.#upstreamStalls = body.length > 0 && !call.write(body);
+    call.end(passableTrailers(this.x.req.rawTrailers));
   }
 
   #onRequestData(chunk: Buffer): void {
     const call = this.#call;
     if (call === null) return;
     this.#moved = true;
-    this.#x.bytesIn += chunk.length;
+    this.x.bytesIn += chunk.length;
     if (call.write(chunk)) return;
     this.#upstreamStalls = true;
-    this.#x.req.pause();
+    this.x.req.pause();
   }
 
   #onRequestEnd(): void {
     if (this.#requestEnded) return;
     this.#requestEnded = true;
     this.#moved = true;
-    this.#call?.end(passableTrailers(this.#x.req.rawTrailers));
+    this.#call?.end(passableTrailers(this.x.req.rawTrailers));
   }
 
   onDrain(): void {
     if (!this.#upstreamStalls) return;
     this.#upstreamStalls = false;
     this.#moved = true;
-    this.#x.req.resume();
+    this.x.req.resume();
   }
 
   onInformation(status: number, headers: string[]): void {
     // 100 is answered by ourselves; RFC 9110, 15.2: the others pass, but not to HTTP/1.0.
-    const { req, res } = this.#x;
+    const { req, res } = this.x;
     this.#interimResponses += 1;
     if (this.#interimResponses > MAX_INTERIM_RESPONSES) return this.#giveUp(this.#protocolError("too many interim responses"));
-    if (status === 100 || (this.#x.stream === null && req.httpVersionMinor === 0)) return;
+    if (status === 100 || (this.x.stream === null && req.httpVersionMinor === 0)) return;
     this.#guard(() => res.writeInformation(status, asRecord(headers)));
   }
 
   onHead(status: number, reason: string, headers: string[]): void {
     this.#headed = true;
     this.#moved = true;
-    const x = this.#x;
+    const x = this.x;
+    noteSession(x, status, headers);
+    this.#endpoint = watchEndpoint(x, this.#route, this.#request, status, this.#target?.plan.url ?? "", headers);
+    if (isEventStream(headers) && this.#route.auth !== null) watchLive(this);
     const rewritten = rewriteResponse(x, this.#route, headers);
     this.#headHeld = true;
     this.#guard(() => sendHead(x, status, reason, rewritten));
@@ -152,13 +170,14 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   onFlush(): void {
     if (!this.#headHeld) return;
     this.#headHeld = false;
-    this.#x.res.flushHeaders();
+    this.x.res.flushHeaders();
   }
 
   onData(chunk: Buffer, last: boolean): void {
-    const x = this.#x;
+    const x = this.x;
     if (this.#done) return;
     this.#moved = true;
+    if (this.#endpoint !== null) return this.#onWatchedData(x, this.#endpoint.push(chunk));
     x.bytesOut += chunk.length;
     if (x.method === "HEAD") return;
     if (last && this.#headHeld && chunk.length <= MAX_JOINED_BYTES && x.stream === null) {
@@ -168,9 +187,20 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
       x.res.end(chunk.toString("latin1"), "latin1");
       return;
     }
-    this.#headHeld = false;
     // The bytes are in a buffer that the next read overwrites.
-    if (x.res.write(Buffer.from(chunk))) return;
+    this.#give(x, Buffer.from(chunk));
+  }
+
+  /** Of a stream whose endpoint event is waited for: some bytes may be held back, until its end at the latest. */
+  #onWatchedData(x: Exchange, chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    x.bytesOut += chunk.length;
+    this.#give(x, Buffer.from(chunk));
+  }
+
+  #give(x: Exchange, chunk: Buffer): void {
+    this.#headHeld = false;
+    if (x.res.write(chunk)) return;
     this.#clientStalls = true;
     this.#unsent = x.res.writableLength;
     this.#call?.pause();
@@ -188,7 +218,8 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
 
   onEnd(trailers: string[]): void {
     this.#leave();
-    const x = this.#x;
+    const x = this.x;
+    if (this.#endpoint !== null && !x.ended) this.#onWatchedData(x, this.#endpoint.end());
     if (!x.ended) {
       x.ended = true;
       if (trailers.length > 0 && (x.stream !== null || x.res.chunkedEncoding)) this.#guard(() => x.res.addTrailers(asRecord(trailers)));
@@ -203,7 +234,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     // The target counts as busy until the relay ends.
     this.#target = null;
     this.#leave();
-    if (target !== null) relayUpgrade(this.#x, this.#route, { headers, protocol, socket, head, target });
+    if (target !== null) relayUpgrade(this.x, this.#route, { headers, protocol, socket, head, target });
   }
 
   onError(error: HttpCallError): void {
@@ -239,8 +270,8 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
 
   #fail(error: unknown): void {
     this.#leave();
-    if (this.#x.ended) return;
-    rescue(this.#x, error);
+    if (this.x.ended) return;
+    rescue(this.x, error);
   }
 
   /** The client went away, or the response was cut: nobody wants the rest. */
@@ -263,6 +294,12 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     this.#done = true;
     this.#release();
     stopTicking(this);
+    unwatchLive(this);
+  }
+
+  /** The caller would not be let in any more. */
+  end(why: LiveEnd): void {
+    this.#giveUp(new RequestError(why.isKnown ? 403 : 401, why.code, why.message));
   }
 
   tick(now: number): void {
@@ -273,9 +310,9 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
     }
     const quietMs = now - this.#movedAt;
     const upstream = this.#upstream.upstream.plan.timeouts;
-    const client = this.#x.state.plan.timeouts;
+    const client = this.x.state.plan.timeouts;
     if (this.#clientStalls) {
-      const { writableLength } = this.#x.res;
+      const { writableLength } = this.x.res;
       if (writableLength !== this.#unsent) {
         this.#unsent = writableLength;
         this.#moved = true;
@@ -304,7 +341,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose {
   #giveUp(error: Error): void {
     if (this.#call === null && this.#target !== null) this.#upstream.cancel(this.#target, this);
     this.#call?.abort();
-    if (!this.#requestEnded) this.#x.lastOnConnection = true;
+    if (!this.#requestEnded) this.x.lastOnConnection = true;
     this.#fail(error);
   }
 }

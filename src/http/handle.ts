@@ -4,9 +4,9 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import { createResponse } from "../lib/node-http.ts";
 import type { Authentication } from "../identity/authenticate.ts";
-import { authorize } from "../identity/authorize.ts";
+import { authorize, type Permit } from "../identity/authorize.ts";
 import { keyAuthorization } from "./acme-challenge.ts";
-import { admitOrigin } from "./admit-origin.ts";
+import { admitOrigin, admitSessionUse } from "./admit-origin.ts";
 import { answer, answerJson } from "./answer.ts";
 import { findServer, serveAuthorization } from "./authorization.ts";
 import { challenge } from "./challenge.ts";
@@ -14,16 +14,21 @@ import { admitAddress, admitPeer, identifyClient } from "./client-address.ts";
 import { clientCertificate } from "./client-certificate.ts";
 import { preflightAnswer } from "./cors.ts";
 import { Exchange } from "./exchange.ts";
+import { findExternalServer, serveExternalServer } from "./external-server.ts";
 import { findRoute } from "./find-route.ts";
 import { finish } from "./finish.ts";
 import { forward } from "./forward.ts";
-import { identify } from "./identify.ts";
+import { identify, inTime } from "./identify.ts";
 import { httpsLocation } from "./https-location.ts";
+import { inspectMcp } from "./mcp-guard.ts";
+import { leadToLogin, loginAddress } from "./login.ts";
 import { readHead } from "./read-head.ts";
 import { RequestError } from "./request-error.ts";
 import { rescue } from "./rescue.ts";
 import { resourceMetadata } from "./resource-metadata.ts";
 import type { ForwardedRoute, HttpState, LiveRoute } from "./state.ts";
+import { refuseTokenInQuery } from "./token-in-query.ts";
+import { answerPermitted, findAskedRoute, readQuestion } from "./verify.ts";
 
 function run(x: Exchange): void {
   try {
@@ -33,37 +38,71 @@ function run(x: Exchange): void {
     if (proof !== null) return answer(x, 200, ["Content-Type", "application/octet-stream", "Content-Length", String(proof.length)], proof);
     admitPeer(x); // Behind a proxy, nobody goes round it.
     admitAddress(x); // Who may not come in learns nothing of routes.
+    readQuestion(x); // What another proxy asks about takes the place of its question.
     const location = httpsLocation(x); // Before routes and credentials: what was said in the clear leads nowhere.
+    if (location !== null && x.asker === "original") throw new RequestError(403, "ERR_HTTPS", "Plain HTTP is not served here: use https"); // nginx passes no redirect on.
     if (location !== null) return answer(x, 308, ["Location", location, "Content-Length", "0", "Cache-Control", "no-store", "X-Request-Id", x.requestId]);
+    if (x.asker !== null) return decide(x, findAskedRoute(x));
     const server = findServer(x); // No route can stand before the endpoints of OAuth, or open a way round them.
     if (server !== null) return void serveAuthorization(x, server);
-    const metadata = resourceMetadata(x); // Public by its nature: it tells where to log in.
+    const external = findExternalServer(x); // Where a route takes another server's tokens, old clients look here for that server.
+    if (external !== null) return void serveExternalServer(x, external);
+    const metadata = resourceMetadata(x.state.resourceMetadata, x); // Public by its nature: it tells where to log in.
     if (metadata !== undefined) return answerJson(x, metadata);
-    const route = findRoute(x);
-    const preflight = preflightAnswer(x, route.plan.cors);
-    if (preflight !== null) return answer(x, 204, preflight); // Before auth: browsers send no credentials with it.
-    admitOrigin(x, route); // Before credentials: a page of a stranger must not use those of its visitor.
-    const authentication = identify(x, route);
-    if (!(authentication instanceof Promise)) return admit(x, route, authentication);
-    authentication.then(
-      (found) => x.finished || admit(x, route, found),
-      (error: unknown) => rescue(x, error),
-    );
+    decide(x, findRoute(x));
   } catch (error) {
     rescue(x, error); // The only place where an error becomes a response.
   }
 }
 
-/** The second half of the list: the credentials are known. */
+/** The route is known. @throws {RequestError} */
+function decide(x: Exchange, route: LiveRoute): void {
+  const preflight = preflightAnswer(x, route.plan.cors); // Before auth: browsers send no credentials with it.
+  if (preflight !== null && x.asker === null) return answer(x, 204, preflight);
+  admitOrigin(x, route); // Before credentials: a page of a stranger must not use those of its visitor.
+  if (preflight !== null) return answerPermitted(x, null); // The proxy's own upstream answers it.
+  const authentication = identify(x, route);
+  if (!(authentication instanceof Promise)) return admit(x, route, authentication);
+  inTime(x, authentication).then(
+    (found) => x.finished || admit(x, route, found),
+    (error: unknown) => rescue(x, error),
+  );
+}
+
+/** The last part of the list: the credentials are known. */
 function admit(x: Exchange, route: LiveRoute, authentication: Authentication): void {
   try {
-    const certificate = clientCertificate(x, route);
+    const isAsked = x.asker !== null;
+    const certificate = isAsked ? null : clientCertificate(x, route); // The connection of a question is the proxy's, and proves nothing of its client.
     x.identity = authentication.kind === "identity" ? authentication.identity : (certificate?.identity ?? x.identity);
-    const permit = authorize(route.auth, authentication, certificate, x.connection.tailnet); // Only its permit leads on.
-    if ("denied" in permit) throw challenge(permit, route.plan);
+    const permit = authorize(route.auth, authentication, certificate, isAsked ? null : x.connection.tailnet); // Only its permit leads on.
+    if ("denied" in permit) {
+      const login = loginAddress(x, route, permit);
+      if (login !== null) return leadToLogin(x, login);
+      throw challenge(permit, route.plan, authentication);
+    }
     if (permit.identity !== null) x.identity = permit.identity;
+    admitSessionUse(x, authentication);
+    if (isAsked) return answerPermitted(x, permit);
+    refuseTokenInQuery(x, route);
     if (!leadsOn(route)) throw new RequestError(404, "ERR_NO_UPSTREAM", "Nothing is served here");
-    forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
+    const proof = authentication.kind === "identity" && authentication.identity === permit.identity ? authentication : null;
+    x.credentialExpiresAtMs = proof?.expiresAtMs ?? null;
+    const inspected = inspectMcp(x, route, permit, proof); // What is no message of MCP, or for somebody else's session, reaches no upstream.
+    if (inspected === false) return;
+    if (inspected === true) return forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.
+    inspected.then(
+      (goesOn) => goesOn && carry(x, route, permit),
+      (error: unknown) => rescue(x, error),
+    );
+  } catch (error) {
+    rescue(x, error);
+  }
+}
+
+function carry(x: Exchange, route: ForwardedRoute, permit: Permit): void {
+  try {
+    if (!x.finished) forward(x, route, permit);
   } catch (error) {
     rescue(x, error);
   }

@@ -194,13 +194,19 @@ function readTarget(x: Exchange): void {
     return;
   }
   if (!target.startsWith("/")) target = originForm(x, target);
-  const query = target.indexOf("?");
-  x.pathEnd = query === -1 ? target.length : query;
-  const path = matchPath(query === -1 ? target : target.slice(0, query));
-  if (path === null) throw bad("Path is ambiguous or has characters that are not allowed");
-  if (query !== -1 && !QUERY.test(target.slice(query))) throw bad("Query has characters that are not allowed");
-  x.path = path;
+  const parsed = parseTarget(target);
+  if (parsed === null) throw bad("Path or query is ambiguous or has characters that are not allowed");
+  x.pathEnd = parsed.pathEnd;
+  x.path = parsed.path;
   x.target = target;
+}
+
+/** `pathEnd`: where the query begins, or the length; `path` in its normal form. Null when the target has no single meaning. */
+export function parseTarget(target: string): { readonly path: string; readonly pathEnd: number } | null {
+  const query = target.indexOf("?");
+  const pathEnd = query === -1 ? target.length : query;
+  const path = matchPath(query === -1 ? target : target.slice(0, query));
+  return path === null || (query !== -1 && !QUERY.test(target.slice(query))) ? null : { path, pathEnd };
 }
 
 /**

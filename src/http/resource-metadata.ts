@@ -1,6 +1,7 @@
 // The metadata of protected resources (RFC 9728): what clients learn of each route whose tokens they can get by themselves.
+import { sameResourceKey } from "../lib/public-url.ts";
+import { matchPath } from "../plan/match-path.ts";
 import type { ResourceMetadataPlan, RoutePlan } from "../plan/model.ts";
-import type { Exchange } from "./exchange.ts";
 
 const WELL_KNOWN = "/.well-known/oauth-protected-resource";
 
@@ -8,28 +9,33 @@ type Documents = ReadonlyMap<string, string>;
 /** Documents by path behind the well-known part, with the query of the resource; "" is the root. By host name, and for routes of any host. */
 export type ResourceMetadata = { readonly byHost: ReadonlyMap<string, Documents>; readonly anyHost: Documents };
 
+/** Null: two resources would stand at the place, and neither is meant. */
+type Resources = Map<string, ResourceMetadataPlan | null>;
+
 /** Null when no route has metadata. @param routes of one listener */
 export function compileResourceMetadata(routes: readonly RoutePlan[]): ResourceMetadata | null {
-  const hosts = new Map<string, Map<string, ResourceMetadataPlan>>();
+  const hosts = new Map<string, Resources>();
+  const anyHost: Resources = new Map();
   for (const { host, resource } of routes) {
     if (resource === null) continue;
     const { hostname, pathname, search } = new URL(resource.url);
-    const key = host === null ? "" : hostname.toLowerCase();
-    let resources = hosts.get(key);
-    if (resources === undefined) hosts.set(key, (resources = new Map()));
-    const place = `${pathname.replace(/\/$/, "")}${search}`;
-    resources.set(place, merge(resources.get(place), resource));
+    const name = hostname.toLowerCase();
+    // Requests are matched in that form.
+    const place = `${(matchPath(pathname) ?? pathname).replace(/\/$/, "")}${search}`;
+    let own = hosts.get(name);
+    if (own === undefined) hosts.set(name, (own = new Map()));
+    own.set(place, merge(own.get(place), resource));
+    // Proxies before us may write a Host of their own.
+    if (host === null) anyHost.set(place, merge(anyHost.get(place), resource));
   }
   if (hosts.size === 0) return null;
-  const byHost = new Map([...hosts].map(([host, resources]) => [host, documents(resources)]));
-  const anyHost = byHost.get("") ?? new Map<string, string>();
-  byHost.delete("");
-  return { byHost, anyHost };
+  return { byHost: new Map([...hosts].map(([host, resources]) => [host, documents(resources)])), anyHost: documents(anyHost) };
 }
 
+type Asked = { readonly host: string; readonly path: string; readonly target: string; readonly pathEnd: number };
+
 /** The document that is asked for as JSON text; undefined when the request is for none, null when there is none at that place. */
-export function resourceMetadata(x: Exchange): string | null | undefined {
-  const { resourceMetadata: known } = x.state;
+export function resourceMetadata(known: ResourceMetadata | null, x: Asked): string | null | undefined {
   if (known === null || !x.path.startsWith(WELL_KNOWN)) return undefined;
   const rest = x.path.slice(WELL_KNOWN.length);
   if (rest !== "" && !rest.startsWith("/")) return undefined;
@@ -41,8 +47,9 @@ export function resourceMetadata(x: Exchange): string | null | undefined {
 }
 
 /** Routes with the same address are one resource. */
-function merge(first: ResourceMetadataPlan | undefined, second: ResourceMetadataPlan): ResourceMetadataPlan {
+function merge(first: ResourceMetadataPlan | null | undefined, second: ResourceMetadataPlan): ResourceMetadataPlan | null {
   if (first === undefined) return second;
+  if (first === null || sameResourceKey(first.url) !== sameResourceKey(second.url)) return null;
   const union = (a: readonly string[], b: readonly string[]): string[] => [...new Set([...a, ...b])];
   return {
     url: first.url,
@@ -52,11 +59,11 @@ function merge(first: ResourceMetadataPlan | undefined, second: ResourceMetadata
   };
 }
 
-function documents(resources: ReadonlyMap<string, ResourceMetadataPlan>): Map<string, string> {
-  const texts = new Map([...resources].map(([place, resource]) => [place, document(resource)]));
+function documents(resources: Resources): Map<string, string> {
+  const texts = new Map([...resources].flatMap(([place, resource]) => (resource === null ? [] : [[place, document(resource)] as const])));
   // At the root only when there is no doubt which one is meant.
   const [only] = texts.values();
-  if (texts.size === 1 && only !== undefined) texts.set("", only);
+  if (resources.size === 1 && only !== undefined) texts.set("", only);
   return texts;
 }
 

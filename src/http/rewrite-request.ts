@@ -2,6 +2,9 @@
 import { isIPv6 } from "node:net";
 import { HEADER, headerName } from "../lib/header-name.ts";
 import type { Permit } from "../identity/authorize.ts";
+import type { Identity } from "../identity/identity.ts";
+import { withoutOwnCookies } from "../lib/cookies.ts";
+import { asciiName } from "../lib/printable.ts";
 import type { HttpRequest } from "../upstreams/http-call.ts";
 import { clientHost } from "./client-address.ts";
 import type { Exchange } from "./exchange.ts";
@@ -51,15 +54,13 @@ export function rewriteRequest(x: Exchange, route: ForwardedRoute, permit: Permi
         break;
     }
   }
+  // Ours are credentials for us, like Authorization.
+  if (cookies !== "") cookies = withoutOwnCookies(cookies);
   if (cookies !== "") headers.push("Cookie", cookies);
   addForwarded(headers, x);
   if (plan.authorization !== null) headers.push("Authorization", plan.authorization);
   const { identity } = permit;
-  if (route.plan.identityHeaders && identity !== null) {
-    // A token may be named like a certificate: the source keeps them apart.
-    headers.push("X-Forwarded-User", identity.name, "X-Forwarded-User-Source", identity.source, "X-Forwarded-Scopes", identity.scopes.join(" "));
-    if (identity.node !== undefined) headers.push("X-Forwarded-User-Node", identity.node);
-  }
+  if (route.plan.identityHeaders && identity !== null) headers.push(...identityHeaders(identity));
   if (route.requestRules !== null) headers = applyHeaderRules(headers, route.requestRules);
   return {
     method: x.method,
@@ -69,6 +70,16 @@ export function rewriteRequest(x: Exchange, route: ForwardedRoute, permit: Permi
     takesTrailers: x.takesTrailers,
     upgrade: x.upgrade,
   };
+}
+
+/** Who makes a request, flat. A token may be named like a certificate: the source keeps them apart. */
+export function identityHeaders({ name, source, scopes, node, email, groups }: Identity): string[] {
+  const headers = ["X-Forwarded-User", name, "X-Forwarded-User-Source", source, "X-Forwarded-Scopes", scopes.join(" ")];
+  if (node !== undefined) headers.push("X-Forwarded-User-Node", node);
+  if (email !== undefined) headers.push("X-Forwarded-Email", asciiName(email));
+  // A comma in a name would make two groups of it.
+  if (groups !== undefined && groups.length > 0) headers.push("X-Forwarded-Groups", groups.map((group) => asciiName(group).replaceAll(",", "\\2C")).join(","));
+  return headers;
 }
 
 function addForwarded(headers: string[], x: Exchange): void {

@@ -8,14 +8,8 @@ import type { ForwardedRoute } from "./state.ts";
 /** @param headers end-to-end headers, flat; may be changed */
 export function rewriteResponse(x: Exchange, route: ForwardedRoute, headers: string[]): string[] {
   const { stripPrefix, cors } = route.plan;
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i] ?? "";
-    if (name.length === 12 && isEventStream(name, headers[i + 1] ?? "")) {
-      // Proxies before us would hold events back until a buffer is full.
-      headers.push("X-Accel-Buffering", "no");
-      break;
-    }
-  }
+  // Proxies before us would hold events back until a buffer is full.
+  if (isEventStream(headers)) headers.push("X-Accel-Buffering", "no");
   if (stripPrefix !== null) restorePrefix(x, headers, stripPrefix);
   let result = headers;
   if (cors !== null) result = addCors(result, x, cors);
@@ -26,8 +20,13 @@ export function rewriteResponse(x: Exchange, route: ForwardedRoute, headers: str
   return result;
 }
 
-function isEventStream(name: string, value: string): boolean {
-  return name.toLowerCase() === "content-type" && /^text\/event-stream\b/i.test(value);
+/** @param headers flat, of a response */
+export function isEventStream(headers: readonly string[]): boolean {
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] ?? "";
+    if (name.length === 12 && name.toLowerCase() === "content-type") return /^text\/event-stream\b/i.test(headers[i + 1] ?? "");
+  }
+  return false;
 }
 
 /** A redirect of an upstream that does not know of the prefix leads to the prefix again. */

@@ -1,8 +1,9 @@
 // What the requests of an HTTP listener need: one immutable object for each plan, and the live counts that outlast it.
 import type { AuthorizationServer } from "../authorization-server/endpoint.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
-import type { AuthorizationServerPlan, Plan, HttpListenerPlan, RoutePlan, AuthWayPlan } from "../plan/model.ts";
+import type { Plan, HttpListenerPlan, RoutePlan, AuthWayPlan } from "../plan/model.ts";
 import { compileRoutes, type RouteTable } from "../plan/match.ts";
+import type { LiveIssuer } from "../identity/issuer.ts";
 import { buildTokenIndex, type TokenIndex, type TokenSource } from "../identity/authenticate.ts";
 import type { AcmeChallenges } from "../certificates/acme-challenges.ts";
 import { GatewayError } from "../lib/errors.ts";
@@ -10,10 +11,12 @@ import type { AddressSet } from "../lib/address.ts";
 import type { AccessLogWriter } from "../telemetry/access-log.ts";
 import type { Log } from "../telemetry/log.ts";
 import { NO_ROUTE, type HttpRouteStats, type Metrics } from "../telemetry/metrics.ts";
+import { SessionOwners } from "../mcp/session-owners.ts";
 import type { HttpUpstream } from "../upstreams/http-pool.ts";
 import { compileAnswerHeaders, type AnswerHeaders } from "./answer-headers.ts";
-import type { ServerPlace, ServerPlaces } from "./authorization.ts";
+import { compileExternalServers, type ExternalServers } from "./compile-external-servers.ts";
 import { compileHeaderRules, type CompiledRules } from "./header-rules.ts";
+import { compileServers, type ServerPlace, type ServerPlaces } from "./server-places.ts";
 import { compileResourceMetadata, type ResourceMetadata } from "./resource-metadata.ts";
 
 /** A route with all that serving it needs. */
@@ -36,8 +39,14 @@ export type LiveRoute = {
 /** A route that leads to an upstream. */
 export type ForwardedRoute = LiveRoute & { readonly upstream: HttpUpstream };
 
-/** Counts of a listener, made once and handed from plan to plan. `active`: requests, streams and upgraded connections under way. */
-export type HttpLive = { active: number };
+/**
+ * What a listener keeps from plan to plan. `active`: requests, streams and upgraded connections under way. `current`: the state that serves new requests; null
+ * until there is one. `sessions`: whose those of MCP are, the same for all listeners.
+ */
+export type HttpLive = { active: number; current: HttpState | null; readonly sessions: SessionOwners };
+
+// A session goes on when its caller comes by another listener, and belongs to nobody else there.
+const SESSIONS = new SessionOwners();
 
 /** `draining` when the listener takes no new connections: answers then end theirs. `cut` when the deadline has passed and ours is the end of what is left. */
 export type Drain = { draining: boolean; cut: boolean };
@@ -49,8 +58,12 @@ export type HttpState = {
   readonly tokens: TokenIndex;
   /** Null: no authorization server is reached by this listener. */
   readonly servers: ServerPlaces | null;
+  /** Null: no host tells of an authorization server elsewhere. */
+  readonly externalServers: ExternalServers | null;
   /** Null: no route has metadata. */
   readonly resourceMetadata: ResourceMetadata | null;
+  /** How long the answer about a credential may take. */
+  readonly identifyMs: number;
   readonly trustedProxies: AddressSet;
   /** Null: no listener has ACME, and the paths of its challenges are like others. */
   readonly challenges: AcmeChallenges | null;
@@ -65,16 +78,19 @@ export type HttpState = {
   readonly log: Log;
 };
 
+const IDENTIFY_MS = 10_000;
+
 export function createHttpLive(): HttpLive {
-  return { active: 0 };
+  return { active: 0, current: null, sessions: SESSIONS };
 }
 
 /**
  * Compiles what the requests of a listener need from the plan.
  * @param args.upstreams live upstreams by the names of `Plan.upstreams`
  * @param args.servers live authorization servers, by their issuers
- * @param args.issuers who knows the tokens of other issuers, by their names in the plan
+ * @param args.issuers live issuers elsewhere, by their names in the plan
  * @param args.challenges null when no listener of the plan has ACME
+ * @param args.identifyMs default 10 s
  * @param args.drain false again for each new HttpListener, kept over its plans
  * @throws when a route names an upstream that is not there
  */
@@ -83,13 +99,14 @@ export function createHttpState(args: {
   gateway: Pick<Plan, "routes" | "tokens" | "scopes" | "trustedProxies" | "authorizationServers">;
   upstreams: ReadonlyMap<string, HttpUpstream>;
   servers: ReadonlyMap<string, AuthorizationServer>;
-  issuers: ReadonlyMap<string, TokenSource>;
+  issuers: ReadonlyMap<string, LiveIssuer>;
   challenges: AcmeChallenges | null;
   metrics: Metrics;
   live: HttpLive;
   drain: Drain;
   accessLog: AccessLogWriter | null;
   log: Log;
+  identifyMs?: number | undefined;
 }): HttpState {
   const { plan, gateway, metrics, upstreams, servers, issuers } = args;
   const routes = gateway.routes.filter(({ listeners }) => listeners === null || listeners.has(plan.name));
@@ -102,7 +119,9 @@ export function createHttpState(args: {
       gateway.authorizationServers.filter(({ listeners }) => listeners === null || listeners.has(plan.name)),
       servers,
     ),
+    externalServers: compileExternalServers(routes, issuers),
     resourceMetadata: compileResourceMetadata(routes),
+    identifyMs: args.identifyMs ?? IDENTIFY_MS,
     trustedProxies: gateway.trustedProxies,
     challenges: args.challenges,
     answerHeaders: compileAnswerHeaders(plan),
@@ -151,19 +170,4 @@ export function createHttpState(args: {
     const server = serverFor(route, "session");
     return server === null || route.publicUrl === null ? null : { server, origin: new URL(route.publicUrl).origin };
   }
-}
-
-/** Where the servers are reached: at their own hosts, and at those of pages that their sessions are for. */
-function compileServers(plans: readonly AuthorizationServerPlan[], servers: ReadonlyMap<string, AuthorizationServer>): ServerPlaces | null {
-  const byHost = new Map<string, ServerPlace>();
-  for (const { issuer, sessionOrigins } of plans) {
-    const server = servers.get(issuer);
-    if (server === undefined) throw new GatewayError("ERR_INTERNAL", `No authorization server was opened for '${issuer}'`);
-    // The server's own endpoints are more than those of sessions.
-    for (const origin of [...sessionOrigins, issuer]) byHost.set(new URL(origin).hostname.toLowerCase(), { server, origin });
-  }
-  if (byHost.size === 0) return null;
-  const [only] = plans;
-  const place = plans.length === 1 && only?.anyHost === true ? byHost.get(only.host) : undefined;
-  return { byHost, anyHost: place ?? null };
 }

@@ -66,11 +66,21 @@ export function authenticate(authorization: string | null, tokens: TokenIndex, s
   return found ?? ask(token, sources, 0);
 }
 
-function ask(token: string, sources: readonly TokenSource[], from: number): Authentication | Promise<Authentication> {
+/** Until one proves something. One that refuses is not the last word: a token that nothing can be read of may be another's. */
+function ask(token: string, sources: readonly TokenSource[], from: number, refused: Authentication = INVALID): Authentication | Promise<Authentication> {
+  let answer = refused;
   for (let i = from; i < sources.length; i += 1) {
     const found = sources[i]?.find(token) ?? null;
-    if (found instanceof Promise) return found.then((answer) => answer ?? ask(token, sources, i + 1));
-    if (found !== null) return found;
+    if (found instanceof Promise)
+      return found.then((late) => (late?.kind === "identity" ? late : ask(token, sources, i + 1, late === null ? answer : weightier(answer, late))));
+    if (found?.kind === "identity") return found;
+    if (found !== null) answer = weightier(answer, found);
   }
-  return INVALID;
+  return answer;
+}
+
+/** Who does not answer might have known it; then a reason says more than none. */
+function weightier(first: Authentication, second: Authentication): Authentication {
+  if (first.kind === "unavailable") return first;
+  return second.kind === "unavailable" || first === INVALID ? second : first;
 }

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { authenticate as authenticateMaybe, type Authentication, buildTokenIndex, type TokenIndex } from "./authenticate.ts";
+import type { AuthWayPlan, PeopleMatch } from "../plan/model.ts";
+import { authenticate as authenticateMaybe, type Authentication, buildTokenIndex, type Proof, type TokenIndex, type TokenSource } from "./authenticate.ts";
 import { authorize } from "./authorize.ts";
+import type { Person } from "./person.ts";
 import { isValidAt, type ClientCertificate } from "./client-certificate.ts";
 
 const sha256 = (text: string): Buffer => createHash("sha256").update(text).digest();
@@ -125,4 +127,140 @@ test("a certificate counts from its first to its last moment", () => {
     [999, 1_000, 2_000, 2_001].map((ms) => isValidAt(certificate, ms)),
     [false, true, true, false],
   );
+});
+
+const NOBODY: PeopleMatch = {
+  githubUsers: null,
+  githubOrgs: null,
+  githubTeams: null,
+  users: null,
+  emails: null,
+  domains: null,
+  groups: null,
+  claims: [],
+  tailnet: null,
+  clients: null,
+  ownPeople: false,
+};
+const A = "https://mcp.example.com/a";
+const B = "https://mcp.example.com/b";
+const users = (...names: string[]): PeopleMatch => ({ ...NOBODY, users: new Set(names) });
+const person = (source: Person["source"], subject: string): Person => ({
+  source,
+  subject,
+  name: subject,
+  email: null,
+  domain: null,
+  orgs: [],
+  teams: [],
+  groups: [],
+  claims: {},
+  peer: null,
+});
+/** What a token of our own, of an issuer, or a session proves of a user of that kind. */
+function proof(by: Proof["by"], more: { subject?: string; scopes?: string[]; resource?: string | null; issuer?: string | null } = {}): Proof {
+  const { subject = "sam", scopes = [], resource = null, issuer = null } = more;
+  const identity = { source: issuer === null ? ("password" as const) : (`issuer:${issuer}` as const), name: subject, scopes };
+  return { kind: "identity", by, identity, person: person(issuer === null ? "password" : "issuer", subject), issuer, resource, expiresAtMs: null };
+}
+const oauth = (resource: string, scopes: string[] = [], allow = users("sam")): AuthWayPlan => ({ kind: "oauth", resource, scopes, allow });
+const issuer = (name: string, scopes: string[] = [], allow: PeopleMatch | null = null): AuthWayPlan => ({ kind: "issuer", issuer: name, scopes, allow });
+const session = (allow = users("sam")): AuthWayPlan => ({ kind: "session", allow, lifetimeMs: 1_000 });
+const outcome = (ways: readonly AuthWayPlan[], authentication: Authentication): string => {
+  const permit = authorize(ways, authentication);
+  return "denied" in permit ? permit.denied : `in as ${permit.identity?.name}`;
+};
+
+test("#11 a token of our own counts for its resource alone", () => {
+  assert.equal(outcome([oauth(A)], proof("oauth", { resource: A })), "in as sam");
+  assert.equal(outcome([oauth(B)], proof("oauth", { resource: A })), "invalid_credentials");
+  assert.equal(outcome([oauth(B), oauth(A)], proof("oauth", { resource: A })), "in as sam");
+  for (const resource of [null, "", `${A}/`, A.toUpperCase(), "https://mcp.example.com"])
+    assert.equal(outcome([oauth(A)], proof("oauth", { resource })), "invalid_credentials", String(resource));
+  assert.equal(outcome([oauth("")], proof("oauth", { resource: "" })), "invalid_credentials", "two addresses that are none are not the same");
+});
+
+test("#12 an issuer's token counts for ways of that issuer alone, and one without a name for none", () => {
+  assert.equal(outcome([issuer("corp")], proof("issuer", { issuer: "corp" })), "in as sam");
+  assert.equal(outcome([issuer("corp")], proof("issuer", { issuer: "other" })), "invalid_credentials");
+  assert.equal(outcome([issuer("corp")], proof("issuer", { issuer: null })), "invalid_credentials");
+  assert.equal(outcome([issuer("corp"), issuer("other")], proof("issuer", { issuer: "other" })), "in as sam");
+});
+
+test("what was proven in one way does not open another, though it is the same person", () => {
+  const all: [Proof["by"], AuthWayPlan, Proof][] = [
+    ["token", way(null), { ...proof("token"), person: null }],
+    ["oauth", oauth(A), proof("oauth", { resource: A })],
+    ["issuer", issuer("corp"), proof("issuer", { issuer: "corp" })],
+    ["session", session(), proof("session")],
+  ];
+  for (const [by, own] of all)
+    for (const [kind, , shown] of all) assert.equal(outcome([own], shown), kind === by ? "in as sam" : "invalid_credentials", `${kind} shown to ${by}`);
+  for (const [by, , shown] of all) assert.equal(outcome(all.map(([, own]) => own).toReversed(), shown), "in as sam", by);
+});
+
+test("who is known and not meant is told so; who is not known is not", () => {
+  const eve = { subject: "eve" };
+  for (const [ways, shown] of [
+    [[oauth(A)], proof("oauth", { ...eve, resource: A })],
+    [[issuer("corp", [], users("sam"))], proof("issuer", { ...eve, issuer: "corp" })],
+    [[session()], proof("session", eve)],
+    [[way(null), oauth(A), session()], proof("session", eve)],
+  ] as const)
+    assert.equal(outcome(ways, shown), "not_admitted");
+  const denied = authorize([oauth(A)], proof("oauth", { ...eve, resource: A }));
+  assert.ok("denied" in denied && denied.denied === "not_admitted" && denied.identity.name === "eve");
+  assert.equal(outcome([issuer("corp", [], NOBODY)], proof("issuer", { issuer: "corp" })), "not_admitted", "an empty 'allow' is nobody");
+  assert.equal(outcome([oauth(A)], { ...proof("oauth", { resource: A }), person: null }), "not_admitted");
+  assert.equal(outcome([way(["ci"])], { ...proof("token"), person: null }), "invalid_credentials", "that a static token exists is not told");
+});
+
+test("#16 a missing scope is told with those that are granted, all together, and only to whom the way admits", () => {
+  const shown = proof("oauth", { resource: A, scopes: ["mcp", "x"] });
+  assert.deepEqual(authorize([oauth(A, ["mcp", "write"])], shown), { denied: "insufficient_scope", scopes: ["mcp", "x", "write"] });
+  assert.deepEqual(authorize([oauth(A, ["write"]), oauth(A, ["admin"])], shown), { denied: "insufficient_scope", scopes: ["mcp", "x", "write"] });
+  assert.equal(outcome([oauth(A, ["write"]), oauth(A, ["mcp"])], shown), "in as sam", "any way is enough");
+  assert.equal(outcome([oauth(A, ["write"], users("eve"))], shown), "not_admitted");
+  assert.equal(outcome([oauth(B, ["write"])], shown), "invalid_credentials");
+  const foreign = proof("issuer", { issuer: "corp", scopes: ["mcp"] });
+  assert.deepEqual(authorize([issuer("corp", ["mcp", "write"])], foreign), { denied: "insufficient_scope", scopes: ["mcp", "write"] });
+  assert.equal(outcome([issuer("other", []), issuer("corp", ["write"])], foreign), "insufficient_scope");
+  assert.equal(outcome([session()], proof("session")), "in as sam", "sessions have no scopes");
+});
+
+test("what cannot be checked is neither let in nor called wrong, unless a certificate admits", () => {
+  const unavailable: Authentication = { kind: "unavailable", message: "down", retryAfterS: 5 };
+  assert.deepEqual(authorize([issuer("corp")], unavailable), { denied: "unavailable", message: "down", retryAfterS: 5 });
+  assert.ok(!("denied" in authorize([issuer("corp"), certificateWay(null)], unavailable, certificate)));
+  assert.deepEqual(authorize([issuer("corp")], { kind: "invalid", reason: "The token has expired" }), {
+    denied: "invalid_credentials",
+    reason: "The token has expired",
+  });
+});
+
+test("sources are asked in turn until one proves something, and what is not known weighs more than a no", async () => {
+  const asked: string[] = [];
+  const source = (name: string, answer: Authentication | null, late = false): TokenSource => ({
+    find: () => {
+      asked.push(name);
+      return late ? Promise.resolve(answer) : answer;
+    },
+  });
+  const known = proof("issuer", { issuer: "corp" });
+  const no: Authentication = { kind: "invalid", reason: "The token is for another audience" };
+  const down: Authentication = { kind: "unavailable", message: "down", retryAfterS: 5 };
+  const ask = async (...sources: TokenSource[]): Promise<Authentication> => authenticateMaybe("Bearer x", tokens, sources);
+  for (const late of [false, true]) {
+    assert.equal(await ask(source("a", null, late), source("b", known, late), source("c", no)), known);
+    assert.equal(await ask(source("a", no, late), source("b", known, late)), known, "two issuers of one name may differ in their audience");
+    assert.equal(await ask(source("a", down, late), source("b", known, late)), known);
+    assert.equal(await ask(source("a", no, late), source("b", null, late)), no);
+    assert.equal(await ask(source("a", no, late), source("b", down, late)), down);
+    assert.equal(await ask(source("a", down, late), source("b", no, late)), down);
+    assert.deepEqual(await ask(source("a", null, late), source("b", null, late)), { kind: "invalid" });
+  }
+  asked.length = 0;
+  const ci = authenticateMaybe("Bearer good-token", tokens, [source("a", known)]);
+  assert.ok(!(ci instanceof Promise) && ci.kind === "identity" && ci.by === "token");
+  assert.deepEqual(asked, [], "a static token is shown to nobody");
 });

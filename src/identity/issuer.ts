@@ -1,10 +1,148 @@
 // An issuer of tokens outside of the gateway: its keys, and who its tokens speak of.
-import type { IssuerPlan } from "../plan/model.ts";
+import { hash } from "node:crypto";
+import type { IssuerPlan, ScopePlan } from "../plan/model.ts";
 import type { Log } from "../telemetry/log.ts";
-import type { TokenSource } from "./authenticate.ts";
+import type { Authentication, Proof, TokenSource } from "./authenticate.ts";
+import { Introspection } from "./introspection.ts";
+import { Kept, RETRY_MS } from "./issuer-kept.ts";
+import { AnswerMemory } from "./issuer-memory.ts";
+import { fetchMetadata, type IssuerMetadata } from "./issuer-metadata.ts";
+import { audienceKey, proofFromClaims } from "./issuer-person.ts";
+import { IssuerError, IssuerTransport, type JsonObject } from "./issuer-transport.ts";
+import { readKeys, type JwtKeys } from "./jwt-keys.ts";
+import { KeysUnavailable, lookAtJwt, TokenRefusal, type UnverifiedJwt, verifyJwt } from "./jwt-verify.ts";
 
-export type LiveIssuer = TokenSource & { close(): void };
+export type LiveIssuer = TokenSource & {
+  /** Its metadata document, byte for byte; null when it cannot be had. Never rejects. */
+  metadata(): Promise<string | null>;
+  close(): void;
+};
 
-export function openIssuer(_plan: IssuerPlan, _log: Log): LiveIssuer {
-  throw new Error("not built yet");
+/** How long a token that was verified counts without being verified again. */
+const VERIFIED_MS = 10_000;
+const MAX_VERIFIED = 10_000;
+const METADATA_FRESH_MS = 3_600_000;
+const KEYS_FRESH_MS = 600_000;
+
+/** Fetches nothing before the first token comes. @param scopes that include others */
+export function openIssuer(plan: IssuerPlan, log: Log, scopes: ReadonlyMap<string, ScopePlan>): LiveIssuer {
+  return new Issuer(plan, log, scopes);
+}
+
+class Issuer implements LiveIssuer {
+  readonly #plan: IssuerPlan;
+  readonly #log: Log;
+  readonly #scopes: ReadonlyMap<string, ScopePlan>;
+  readonly #audiences: ReadonlySet<string>;
+  readonly #transport: IssuerTransport;
+  readonly #metadata: Kept<IssuerMetadata>;
+  readonly #keys: Kept<JwtKeys>;
+  readonly #introspection: Introspection | null;
+  readonly #verified = new AnswerMemory<Proof>(MAX_VERIFIED);
+
+  constructor(plan: IssuerPlan, log: Log, scopes: ReadonlyMap<string, ScopePlan>) {
+    this.#plan = plan;
+    this.#log = log;
+    this.#scopes = scopes;
+    this.#audiences = new Set([...plan.audiences].map(audienceKey));
+    this.#transport = new IssuerTransport(plan);
+    this.#metadata = new Kept({
+      fetch: (before) => fetchMetadata(plan.issuer, this.#transport, before),
+      freshMs: METADATA_FRESH_MS,
+      onChange: (error) => this.#tell(error, "metadata"),
+    });
+    this.#keys = new Kept({ fetch: (before) => this.#fetchKeys(before), freshMs: KEYS_FRESH_MS, onChange: (error) => this.#tell(error, "keys") });
+    const { introspection } = plan;
+    this.#introspection =
+      introspection === null
+        ? null
+        : new Introspection({
+            plan,
+            introspection,
+            post: async (form, headers) => this.#transport.postForm(introspection.url ?? (await this.#introspectionUrl()), form, headers),
+            prove: (answer) => this.#prove(answer, false),
+            explain: (error) => this.#explain(error),
+          });
+  }
+
+  /** Of JWTs only those with our `iss` are this issuer's: no other issuer's token is ever sent to it. */
+  find(token: string): Authentication | null | Promise<Authentication | null> {
+    const key = hash("sha256", token, "base64");
+    const verified = this.#verified.get(key);
+    if (verified !== null) return verified;
+    const jwt = lookAtJwt(token);
+    if (jwt === null) return this.#introspection?.find(token, key) ?? null;
+    return jwt.claims["iss"] === this.#plan.issuer ? this.#verify(token, jwt, key) : null;
+  }
+
+  async metadata(): Promise<string | null> {
+    try {
+      return (await this.#metadata.get()).text;
+    } catch {
+      return null;
+    }
+  }
+
+  close(): void {
+    this.#metadata.close();
+    this.#keys.close();
+    this.#transport.close();
+    this.#verified.clear();
+  }
+
+  async #verify(token: string, jwt: UnverifiedJwt, key: string): Promise<Authentication> {
+    try {
+      const claims = await verifyJwt(token, jwt, this.#keys, this.#plan);
+      const { typ } = jwt.header;
+      const proof = this.#prove(claims, typeof typ === "string" && /^(?:application\/)?at\+jwt$/i.test(typ));
+      const { exp } = claims;
+      if (typeof exp === "number") this.#verified.put(key, proof, Math.min(Date.now() + VERIFIED_MS, exp * 1_000));
+      return proof;
+    } catch (error) {
+      return this.#explain(error);
+    }
+  }
+
+  #prove(claims: JsonObject, isAccessToken: boolean): Proof {
+    return proofFromClaims(claims, this.#audiences, this.#plan, this.#scopes, isAccessToken);
+  }
+
+  #explain(error: unknown): Authentication {
+    const issuer = this.#plan.name;
+    if (error instanceof TokenRefusal) {
+      const { message: reason, detail } = error;
+      this.#log.debug({ issuer, reason, ...(detail !== "" && { detail }) }, "Token of an issuer refused");
+      return { kind: "invalid", reason };
+    }
+    if (error instanceof KeysUnavailable || error instanceof IssuerError) return { kind: "unavailable", message: error.message, retryAfterS: RETRY_MS / 1_000 };
+    // Nothing of the error goes on: what it is made of is not known.
+    this.#log.error({ issuer, reason: error instanceof Error ? error.name : typeof error }, "Token of an issuer could not be looked at");
+    return { kind: "invalid" };
+  }
+
+  async #fetchKeys(before: JwtKeys | null): Promise<JwtKeys> {
+    const { name, jwksUrl } = this.#plan;
+    const url = jwksUrl ?? (await this.#metadata.get()).jwksUrl;
+    if (url === null) throw new IssuerError(`The metadata of issuer '${name}' has no 'jwks_uri'; name the address in 'jwks_url'`);
+    try {
+      return readKeys(await this.#transport.getJson(url), url, before);
+    } catch (error) {
+      // They may have moved.
+      if (jwksUrl === null) this.#metadata.outdate();
+      throw error;
+    }
+  }
+
+  async #introspectionUrl(): Promise<string> {
+    const { introspectionUrl } = await this.#metadata.get();
+    if (introspectionUrl !== null) return introspectionUrl;
+    throw new IssuerError(`The metadata of issuer '${this.#plan.name}' has no 'introspection_endpoint'; name the address in 'introspection.url'`);
+  }
+
+  /** Once when it begins and once when it is over. */
+  #tell(error: Error | null, what: "metadata" | "keys"): void {
+    const issuer = this.#plan.name;
+    if (error === null) this.#log.info({ issuer }, `The issuer's ${what} can be fetched again`);
+    else this.#log.warn({ issuer, reason: error.message }, `The issuer's ${what} cannot be fetched; what is known goes on serving for a day`);
+  }
 }

@@ -45,7 +45,7 @@ export function matchesPeople(person: Person, match: PeopleMatch): boolean {
 export function claimTexts(claims: Readonly<Record<string, unknown>>, path: readonly string[]): string[] {
   let value: unknown = claims;
   for (const step of path) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, step)) return [];
+    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, step)) return [];
     value = (value as Record<string, unknown>)[step];
   }
   return [value].flat().flatMap((one) => (typeof one === "string" ? one : typeof one === "number" || typeof one === "boolean" ? String(one) : []));

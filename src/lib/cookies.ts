@@ -15,12 +15,15 @@ export function cookieValue(raw: readonly string[], name: string): string | null
   return found;
 }
 
-/** The value of a Cookie header without the cookies of these names; empty when nothing is left. */
-export function withoutCookies(value: string, names: readonly string[]): string {
-  if (!names.some((name) => value.includes(name))) return value;
+// Sessions, logins and consents: all that we set begins with the word, behind a prefix or not.
+const OWN = /^(?:__Host-|__Secure-)?sidegate(?:$|[^A-Za-z0-9])/i;
+
+/** The value of a Cookie header without the cookies of the gateway; empty when nothing is left. */
+export function withoutOwnCookies(value: string): string {
+  if (!/sidegate/i.test(value)) return value;
   return value
     .split(";")
-    .filter((pair) => !names.includes((pair.split("=", 1)[0] ?? "").trim()))
+    .filter((pair) => !OWN.test(pair.split("=", 1)[0]?.trim() ?? ""))
     .join(";")
     .trim();
 }

@@ -69,6 +69,13 @@ const KINDS: Record<string, HeaderKind> = {
   "x-forwarded-scopes": HEADER.identity,
   "x-forwarded-user-source": HEADER.identity,
   "x-forwarded-user-node": HEADER.identity,
+  "x-forwarded-email": HEADER.identity,
+  "x-forwarded-groups": HEADER.identity,
+  // Some frameworks take these for the path, the method or the address of the request: only a proxy before us may say them.
+  "x-original-url": HEADER.forwardedOther,
+  "x-original-uri": HEADER.forwardedOther,
+  "x-original-method": HEADER.forwardedOther,
+  "x-rewrite-url": HEADER.forwardedOther,
   "x-forwarded-ssl": HEADER.schemeWord,
   "x-forwarded-scheme": HEADER.schemeWord,
   "x-forwarded-protocol": HEADER.schemeWord,

@@ -22,11 +22,14 @@ export type PasswordFile = {
 export function parsePasswordFile(text: string): PasswordFile {
   const users = new Map<string, PasswordUser>();
   const problems: { line: number; message: string }[] = [];
-  for (const [i, raw] of text.split(/\r?\n/).entries()) {
+  for (const [i, raw] of text
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)
+    .entries()) {
     const line = raw.trim();
     if (line === "" || line.startsWith("#")) continue;
     const [name = "", hash = "", groups = "", ...more] = line.split(":");
-    const message = !NAME.test(name)
+    const message = !(line.includes(":") && NAME.test(name)) // A line that is all name may be a password.
       ? "has no user name before its first ':'"
       : users.has(name)
         ? `names '${name}' a second time`
@@ -48,11 +51,31 @@ export function parsePasswordFile(text: string): PasswordFile {
   return { users, problems };
 }
 
+/** Letters, digits and `. _ @ + -`, at most 64. */
+export function isUserName(text: string): boolean {
+  return NAME.test(text);
+}
+
+/**
+ * A hash of no password, to be checked for names that are not in the file: as costly as most of those that are, so that the time tells nothing.
+ * Of hashes that cost more or less than most, the time may tell that they are there.
+ */
+export function decoyHash(hashes: readonly string[]): string {
+  const costs = [
+    ...Map.groupBy(
+      hashes.flatMap((hash) => readHash(hash) ?? []),
+      costText,
+    ),
+  ];
+  const usual = costs.toSorted(([, a], [, b]) => b.length - a.length)[0]?.[0] ?? costText(COST);
+  return `$scrypt$${usual}$${encode(randomBytes(16))}$${encode(randomBytes(32))}`;
+}
+
 /** A hash for the file. Takes some 0.3 s. */
 export async function hashPassword(password: string): Promise<string> {
   const salt = randomBytes(16);
   const key = await derive(password.normalize("NFC"), salt, 32, optionsOf(COST));
-  return `$scrypt$ln=${COST.log2N},r=${COST.r},p=${COST.p}$${encode(salt)}$${encode(key)}`;
+  return `$scrypt$${costText(COST)}$${encode(salt)}$${encode(key)}`;
 }
 
 /** Whether the password is that of the hash. Takes as long as the hash asks for; false for a hash that is none. */
@@ -64,6 +87,10 @@ export async function verifyPassword(password: string, hash: string): Promise<bo
 }
 
 type Cost = { readonly log2N: number; readonly r: number; readonly p: number };
+
+function costText({ log2N, r, p }: Cost): string {
+  return `ln=${log2N},r=${r},p=${p}`;
+}
 
 function optionsOf({ log2N, r, p }: Cost): { N: number; r: number; p: number; maxmem: number } {
   return { N: 2 ** log2N, r, p, maxmem: MAX_MEMORY + 2 ** 20 };

@@ -129,6 +129,7 @@ export class HttpListener implements TailnetListener {
       this.#http1.closeIdleConnections();
     }
     this.#update = update;
+    update.state.live.current = update.state;
     // Read at each new connection, by the parsers and the check of slow clients, so they may be assigned at any time.
     this.#http2.updateSettings({ maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: plan.maxHeaderBytes });
     Object.assign(this.#http1, { maxHeaderSize: plan.maxHeaderBytes, headersTimeout: plan.timeouts.headersMs, keepAliveTimeout: plan.timeouts.idleMs });

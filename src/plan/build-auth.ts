@@ -67,7 +67,7 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
   const users = config.routes.flatMap((route) => {
     const url = routePublicUrl(route);
     const ways = route.auth === "none" ? [] : route.auth;
-    return url !== null && ways.some(({ oauth, session }) => oauth !== undefined || session !== undefined) ? [{ route, url, ways }] : [];
+    return url !== null && usesServer(route) ? [{ route, url, ways }] : [];
   });
   const login = buildLogin(auth.login, files);
   const clients = auth.clients.map((client) => buildClient(client, files));
@@ -78,12 +78,14 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
       ({ url }) => sameResourceKey(url),
     );
     const sessions = members.filter(({ ways }) => ways.some(({ session }) => session !== undefined));
+    const lifetimes = sessions.flatMap(({ ways }) => ways.flatMap(({ session }) => (session === undefined ? [] : durationMs(session.lifetime))));
     const isEverywhere = central !== null || members.some(({ route }) => route.listeners === undefined);
     const plan = {
       issuer,
       host: new URL(issuer).hostname.toLowerCase(),
       resources: [...resources.values()].map(buildResource),
       sessionOrigins: new Set(sessions.map(({ url }) => new URL(url).origin)),
+      sessionLifetimeMs: lifetimes.length === 0 ? 0 : Math.min(...lifetimes),
       listeners: isEverywhere ? null : new Set(members.flatMap(({ route }) => route.listeners ?? [])),
       anyHost: members.some(({ route }) => route.host === undefined),
       login,
@@ -92,6 +94,11 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
     };
     return { ...plan, key: hashOf(plan) };
   });
+}
+
+/** Whether a route needs an authorization server. */
+export function usesServer({ auth }: Route): boolean {
+  return auth !== "none" && auth.some(({ oauth, session }) => oauth !== undefined || session !== undefined);
 }
 
 export function serverUrl(server: Language.AuthServer | undefined): string | null {

@@ -5,6 +5,7 @@ import { parseListenAddress } from "../lib/address.ts";
 import { cipherList } from "../lib/cipher-suites.ts";
 import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
 import { knownChain } from "../lib/pem-memory.ts";
+import { serverUrl, usesServer } from "./build-auth.ts";
 import type { AcmeChallengeType, AcmePlan, CertificatePair, DnsPlan, HttpListenerPlan, TlsPlan, TlsProtocolPlan } from "./model.ts";
 import { durationMs } from "./units.ts";
 
@@ -117,7 +118,11 @@ export class TlsPlans {
   }
 
   #hosts(listener: string): string[] {
-    return this.#config.routes.flatMap(({ host, listeners }) => (host !== undefined && (listeners?.includes(listener) ?? true) ? [host.toLowerCase()] : []));
+    const { auth, routes } = this.#config;
+    const own = routes.flatMap(({ host, listeners }) => (host !== undefined && (listeners?.includes(listener) ?? true) ? [host.toLowerCase()] : []));
+    // The server that all share is reached by every listener.
+    const server = routes.some(usesServer) ? serverUrl(auth.server) : null;
+    return server?.startsWith("https:") === true ? [...own, new URL(server).hostname] : own;
   }
 
   #challenges(acme: Acme): AcmeChallengeType[] {

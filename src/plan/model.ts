@@ -345,6 +345,8 @@ export type AuthorizationServerPlan = {
   readonly resources: readonly OAuthResourcePlan[];
   /** Origins of pages that people with sessions come from; their host may be another. */
   readonly sessionOrigins: ReadonlySet<string>;
+  /** The shortest of its routes' lifetimes; 0 without any. */
+  readonly sessionLifetimeMs: number;
   /** Names of the HTTP listeners that serve it; null = all. */
   readonly listeners: ReadonlySet<string> | null;
   /** Some of its routes take requests of any host. */

@@ -90,7 +90,7 @@ function reportHttp(title: string, measured: ReadonlyMap<string, readonly HttpMe
 }
 
 async function benchHttp(setting: Setting): Promise<void> {
-  const names = present<PeerName>(["sidegate", ...(quick ? [] : (["sidegate-1000"] as const)), "caddy", "nginx", "haproxy"]);
+  const names = present<PeerName>(["sidegate", "sidegate-open", "sidegate-oauth", ...(quick ? [] : (["sidegate-1000"] as const)), "caddy", "nginx", "haproxy"]);
   const proxies: Proxy[] = [];
   for (const name of names) {
     progress(`starting ${name}`);
@@ -98,7 +98,7 @@ async function benchHttp(setting: Setting): Promise<void> {
   }
   results["versions"] = Object.fromEntries(proxies.map((proxy) => [proxy.name, proxy.version]));
   say(`HTTP peers: ${proxies.map((proxy) => `${proxy.name} ${proxy.version}`).join(", ")}`);
-  const few = proxies.filter((proxy) => proxy.name !== "sidegate-1000");
+  const few = proxies.filter((proxy) => !proxy.name.startsWith("sidegate-"));
 
   if (parts.has("http1") && present(["wrk"]).length > 0) {
     for (const proxy of proxies) {

@@ -42,7 +42,7 @@ export async function measureHttp1(proxy: Proxy, dir: string, seconds: number): 
     "-H",
     `Host: ${HOST}`,
     "-H",
-    `Authorization: Bearer ${TOKEN}`,
+    `Authorization: Bearer ${proxy.token}`,
     `https://127.0.0.1:${proxy.port}/mcp`,
   ];
   const { stdout } = await run(findProgram("wrk") ?? "wrk", args);
@@ -58,7 +58,7 @@ export async function measureHttp2(proxy: Proxy, dir: string, requests: number):
   writeFileSync(log, "");
   const cpuBefore = cpuSeconds([proxy.pid]);
   const started = performance.now();
-  const headers = ["-H", `:authority: ${HOST}`, "-H", `authorization: Bearer ${TOKEN}`];
+  const headers = ["-H", `:authority: ${HOST}`, "-H", `authorization: Bearer ${proxy.token}`];
   const { stdout } = await run(findProgram("h2load") ?? "h2load", [
     "-t1",
     "-c8",

@@ -35,12 +35,14 @@ export type Proxy = {
   readonly pid: number;
   /** HTTPS for HTTP proxies; forwards /mcp to the JSON origin and /sse to the stream origin. */
   readonly port: number;
+  /** What its requests carry. */
+  readonly token: string;
   /** From spawn to the first good answer. */
   readonly startMs: number;
   stop(): Promise<void>;
 };
 
-export type PeerName = "sidegate" | "sidegate-1000" | "caddy" | "nginx" | "haproxy";
+export type PeerName = "sidegate" | "sidegate-open" | "sidegate-oauth" | "sidegate-1000" | "caddy" | "nginx" | "haproxy";
 
 /** The line that installs what is missing, or null. */
 export function missingPeer(name: string): string | null {
@@ -69,9 +71,15 @@ export async function startPeer(name: PeerName, setting: Setting): Promise<Proxy
   const dir = mkdtempSync(join(setting.dir, `${name}-`));
   switch (name) {
     case "sidegate":
-      return await startSidegate(name, port, setting, dir, "", {});
+      return await startSidegate(name, port, setting, dir, {});
+    case "sidegate-open":
+      return await startSidegate(name, port, setting, dir, { ways: "none" });
+    case "sidegate-oauth": {
+      const proxy = await startSidegate(name, port, setting, dir, { auth: OAUTH, ways: OAUTH_WAYS });
+      return { ...proxy, token: await fetchToken(port) };
+    }
     case "sidegate-1000":
-      return await startSidegate(name, port, setting, dir, manyRoutes(), manyCertificates(setting));
+      return await startSidegate(name, port, setting, dir, { routes: manyRoutes(), certificates: manyCertificates(setting) });
     case "caddy": {
       const file = join(dir, "Caddyfile");
       // GOMAXPROCS=1 is its one worker.
@@ -104,10 +112,18 @@ async function startProxy(name: string, args: string[], env: Record<string, stri
   const child = start(findProgram(name) ?? name, args, env);
   await answering(name, child, () => fetchStatus(port));
   const startMs = performance.now() - started;
-  return { name, version: await versionOf(findProgram(name) ?? name, versionArgs), pid: child.pid ?? 0, port, startMs, stop: () => stop(child) };
+  return { name, version: await versionOf(findProgram(name) ?? name, versionArgs), pid: child.pid ?? 0, port, token: TOKEN, startMs, stop: () => stop(child) };
 }
 
-async function startSidegate(name: string, port: number, setting: Setting, dir: string, routes: string, certificates: Record<string, string>): Promise<Proxy> {
+const CLIENT_SECRET = randomBytes(32).toString("base64url");
+const OAUTH = `  clients: [{ id: bench, secret: "${CLIENT_SECRET}", scopes: [mcp] }]\n`;
+// The static token, beside it, is for the question whether the gateway is up.
+const OAUTH_WAYS = "[{ token: {} }, { oauth: { scopes: [mcp], allow: { clients: [bench] } } }]";
+
+type Variant = { readonly routes?: string; readonly certificates?: Record<string, string>; readonly auth?: string; readonly ways?: string };
+
+async function startSidegate(name: string, port: number, setting: Setting, dir: string, variant: Variant): Promise<Proxy> {
+  const { routes = "", certificates = {}, auth = "", ways = "[{ token: { scopes: [mcp] } }]" } = variant;
   for (const [file, text] of Object.entries(certificates)) writeFileSync(join(dir, file), text, { mode: 0o600 });
   const names = Object.keys(certificates).filter((file) => file.endsWith(".crt"));
   const more =
@@ -125,7 +141,7 @@ admin: { listen: "unix:${join(dir, "admin.sock")}" }
 auth:
   tokens:
     - { name: bench, sha256: "${createHash("sha256").update(TOKEN).digest("hex")}", scopes: [mcp] }
-listeners:
+${auth}listeners:
   https:
     protocol: http
     listen: 127.0.0.1:${port}
@@ -133,8 +149,8 @@ listeners:
       cert_file: ${setting.certFile}
       key_file: ${setting.keyFile}${more}
 routes:
-${routes}  - { host: ${HOST}, path: /mcp, upstream: "http://127.0.0.1:${setting.jsonPort}", auth: [{ token: { scopes: [mcp] } }] }
-  - { host: ${HOST}, path: /sse, upstream: "http://127.0.0.1:${setting.ssePort}", auth: [{ token: { scopes: [mcp] } }] }
+${routes}  - { host: ${HOST}, path: /mcp, upstream: "http://127.0.0.1:${setting.jsonPort}", auth: ${ways} }
+  - { host: ${HOST}, path: /sse, upstream: "http://127.0.0.1:${setting.ssePort}", auth: ${ways} }
 `,
   );
   const started = performance.now();
@@ -146,6 +162,7 @@ ${routes}  - { host: ${HOST}, path: /mcp, upstream: "http://127.0.0.1:${setting.
     version: `${version} on Node.js ${process.version}`,
     pid: child.pid ?? 0,
     port,
+    token: TOKEN,
     startMs: performance.now() - started,
     stop: () => stop(child),
   };
@@ -274,7 +291,7 @@ export async function startJsonOrigin(dir: string): Promise<Proxy> {
   const started = performance.now();
   const child = start(findProgram("nginx") ?? "nginx", ["-c", file, "-g", "daemon off;"], {});
   await answering("nginx", child, () => connects(port));
-  return { name: "origin", version: "", pid: child.pid ?? 0, port, startMs: performance.now() - started, stop: () => stop(child) };
+  return { name: "origin", version: "", pid: child.pid ?? 0, port, token: TOKEN, startMs: performance.now() - started, stop: () => stop(child) };
 }
 
 /** A relay of TCP from a port to a port. */
@@ -303,7 +320,7 @@ export async function startRelay(name: "sidegate" | "socat" | "haproxy", dir: st
   const started = performance.now();
   const child = start(command, args, {});
   await answering(name, child, () => connects(port));
-  return { name, version: "", pid: child.pid ?? 0, port, startMs: performance.now() - started, stop: () => stop(child) };
+  return { name, version: "", pid: child.pid ?? 0, port, token: TOKEN, startMs: performance.now() - started, stop: () => stop(child) };
 }
 
 const output = new WeakMap<ChildProcess, string[]>();
@@ -352,6 +369,22 @@ function connects(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
   return promise.finally(() => socket.destroy());
+}
+
+/** An access token of the gateway's own server, as a machine gets it. */
+function fetchToken(port: number): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const body = new URLSearchParams({ grant_type: "client_credentials", scope: "mcp", resource: `https://${HOST}/mcp` }).toString();
+  const headers = { host: HOST, authorization: `Basic ${btoa(`bench:${CLIENT_SECRET}`)}`, "content-type": "application/x-www-form-urlencoded" };
+  const going = request({ host: "127.0.0.1", port, path: "/token", method: "POST", headers, agent: false, rejectUnauthorized: false }, (response) => {
+    void response.toArray().then((chunks) => {
+      const { access_token: token } = JSON.parse(Buffer.concat(chunks as Buffer[]).toString()) as { access_token?: string };
+      if (token === undefined) reject(new Error(`No token: status ${response.statusCode}`));
+      else resolve(token);
+    }, reject);
+  });
+  going.on("error", reject).end(body);
+  return promise;
 }
 
 function fetchStatus(port: number): Promise<boolean> {

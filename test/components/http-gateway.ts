@@ -13,10 +13,26 @@ import type { AcmeChallenges } from "../../src/certificates/acme-challenges.ts";
 import { handleExpect, handleRequest, handleUpgrade } from "../../src/http/handle.ts";
 import { answerParserError } from "../../src/http/rescue.ts";
 import { createHttpLive, createHttpState, type HttpState } from "../../src/http/state.ts";
+import type { AuthorizationServer, EndpointAnswer, EndpointRequest } from "../../src/authorization-server/endpoint.ts";
+import type { Authentication, Proof, TokenSource } from "../../src/identity/authenticate.ts";
+import type { LiveIssuer } from "../../src/identity/issuer.ts";
+import type { Person } from "../../src/identity/person.ts";
+import { sameResourceKey } from "../../src/lib/public-url.ts";
 import { wantsUpgrade } from "../../src/http/upgrade.ts";
 import { AddressSet, parseDialAddress } from "../../src/lib/address.ts";
 import { rememberPeer, type TailnetPeer } from "../../src/lib/tailnet-peer.ts";
-import type { HttpListenerPlan, RoutePlan, TargetScheme, TokenPlan, UpstreamPlan } from "../../src/plan/model.ts";
+import type {
+  AuthWayPlan,
+  AuthorizationServerPlan,
+  HttpListenerPlan,
+  OAuthResourcePlan,
+  PeopleMatch,
+  ResourceMetadataPlan,
+  RoutePlan,
+  TargetScheme,
+  TokenPlan,
+  UpstreamPlan,
+} from "../../src/plan/model.ts";
 import type { AccessLogWriter } from "../../src/telemetry/access-log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import type { Log } from "../../src/telemetry/log.ts";
@@ -40,6 +56,12 @@ export type HttpGatewayOptions = {
   challenges?: AcmeChallenges;
   /** Default: any free one. */
   port?: number;
+  /** Default: none. */
+  servers?: FakeServer[];
+  /** By name. Default: none. */
+  issuers?: Record<string, TokenSource>;
+  /** See `HttpState.identifyMs`. */
+  identifyMs?: number;
   /** Where access-log lines go besides `accessLog`, which then stays empty. */
   accessLogWriter?: AccessLogWriter;
 };
@@ -156,11 +178,14 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
       routes: (options.routes ?? [{}]).map((route, index) => routePlan({ name: `r${index}`, ...route, index })),
       tokens: [token("ci", TOKEN, ["mcp"]), token("other", OTHER_TOKEN, [])],
       scopes: new Map(),
-      authorizationServers: [],
+      authorizationServers: (options.servers ?? []).map(({ plan: server }) => server),
       trustedProxies: new AddressSet(options.trustedProxies ?? []),
     },
-    servers: new Map(),
-    issuers: new Map(),
+    servers: new Map((options.servers ?? []).map(({ plan: { issuer }, live }) => [issuer, live])),
+    issuers: new Map(
+      Object.entries(options.issuers ?? {}).map(([name, source]): [string, LiveIssuer] => [name, { ...source, metadata: async () => null, close: () => {} }]),
+    ),
+    identifyMs: options.identifyMs,
     upstreams: new Map([["up", upstream]]),
     challenges: options.challenges ?? null,
     metrics: new Metrics({ version: "test", targets: () => [], accessLogDropped: () => 0 }),
@@ -225,4 +250,130 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
 
 function closeQuietly(server: Server): void {
   server.close(() => {});
+}
+
+export const NOBODY: PeopleMatch = {
+  githubUsers: null,
+  githubOrgs: null,
+  githubTeams: null,
+  users: null,
+  emails: null,
+  domains: null,
+  groups: null,
+  claims: [],
+  tailnet: null,
+  clients: null,
+  ownPeople: false,
+};
+/** Admits everybody who has an account at GitHub. */
+export const EVERYBODY: PeopleMatch = { ...NOBODY, githubUsers: "*" };
+
+export const OCTOCAT: Person = {
+  source: "github",
+  subject: "1",
+  name: "octocat",
+  email: "octocat@example.com",
+  domain: "example.com",
+  orgs: [],
+  teams: [],
+  groups: ["staff", "a,b"],
+  claims: {},
+  peer: null,
+};
+
+/** What a token or a session of OCTOCAT proves. @param resource of a token; null for a session */
+export function proofOf(resource: string | null, scopes: readonly string[] = []): Proof {
+  const identity = { source: "github", name: "octocat", scopes, email: "octocat@example.com", groups: ["staff", "a,b"], client: "test-client" } as const;
+  return {
+    kind: "identity",
+    by: resource === null ? "session" : "oauth",
+    identity,
+    person: OCTOCAT,
+    issuer: null,
+    resource: resource === null ? null : sameResourceKey(resource),
+    expiresAtMs: null,
+  };
+}
+
+export type FakeServer = { readonly plan: AuthorizationServerPlan; readonly live: AuthorizationServer; readonly requests: EndpointRequest[] };
+
+/** An authorization server that knows these tokens and sessions and no others, and answers its endpoints with what they were asked. */
+export function fakeServer(args: {
+  issuer: string;
+  resources?: string[];
+  sessionOrigins?: string[];
+  anyHost?: boolean;
+  tokens?: Record<string, Authentication | Promise<Authentication>>;
+  sessions?: Record<string, Authentication | Promise<Authentication>>;
+  answer?: (request: EndpointRequest) => EndpointAnswer;
+}): FakeServer {
+  const requests: EndpointRequest[] = [];
+  const resource = (url: string): OAuthResourcePlan => ({
+    url,
+    routes: [],
+    scopes: [],
+    optionalScopes: [],
+    allow: [EVERYBODY],
+    grants: new Set(["authorization_code"]),
+    accessTokenMs: 3_600_000,
+    refreshTokenMs: 3_600_000,
+    accessTokenFormat: "opaque",
+  });
+  const isEndpoint = /^\/(?:authorize|token|register|\.well-known\/oauth-authorization-server)$/;
+  return {
+    requests,
+    plan: {
+      issuer: args.issuer,
+      host: new URL(args.issuer).hostname,
+      resources: (args.resources ?? []).map(resource),
+      sessionOrigins: new Set(args.sessionOrigins ?? []),
+      sessionLifetimeMs: 3_600_000,
+      listeners: null,
+      anyHost: args.anyHost ?? false,
+      login: { github: null, oidc: null, password: null, tailnet: true },
+      clients: [],
+      scopes: new Map(),
+      key: args.issuer,
+    },
+    live: {
+      issuer: args.issuer,
+      serves: (origin, path) => path.startsWith("/.sidegate/") || (origin === args.issuer && isEndpoint.test(path)),
+      handle: async (request) => {
+        requests.push(request);
+        return args.answer?.(request) ?? { status: 200, headers: ["Content-Type", "text/plain"], body: `${request.origin}${request.path}` };
+      },
+      tokens: { find: (token) => args.tokens?.[token] ?? null },
+      findSession: (cookie) => args.sessions?.[cookie] ?? { kind: "invalid" },
+      loginLocation: (_origin, returnTo) => `/.sidegate/login?return_to=${encodeURIComponent(returnTo)}`,
+    },
+  };
+}
+
+/** A route with a public URL, as the plan has it for `oauth` and other ways. */
+export function protectedRoute(
+  url: string,
+  ways: readonly AuthWayPlan[],
+  partial: Partial<RoutePlan> & { metadata?: Partial<ResourceMetadataPlan> } = {},
+): Partial<RoutePlan> {
+  const { host, origin, pathname } = new URL(url);
+  const { metadata, ...route } = partial;
+  const scopes = ways.flatMap((way) => (way.kind === "oauth" || way.kind === "issuer" ? way.scopes : []));
+  const isResource = ways.some(({ kind }) => kind === "oauth" || kind === "issuer");
+  return {
+    host: host.replace(/:\d+$/, ""),
+    path: pathname === "/" ? { kind: "any" } : { kind: "prefix", path: pathname },
+    auth: ways,
+    publicUrl: url,
+    origins: new Set([origin]),
+    resource: isResource ? { url, authorizationServers: [origin], scopes, baseScopes: scopes, ...metadata } : null,
+    ...route,
+  };
+}
+
+export function oauthWay(url: string, scopes: readonly string[] = [], allow: PeopleMatch = EVERYBODY): AuthWayPlan {
+  return { kind: "oauth", resource: sameResourceKey(url), scopes, allow };
+}
+
+export function sessionWay(allow: PeopleMatch = EVERYBODY): AuthWayPlan {
+  return { kind: "session", allow, lifetimeMs: 3_600_000 };
 }

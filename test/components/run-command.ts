@@ -1,4 +1,5 @@
 // A command of the gateway run in this process, with what it writes kept.
+import { Readable } from "node:stream";
 import { runCommand } from "../../src/cli/commands.ts";
 import type { Io } from "../../src/cli/io.ts";
 
@@ -12,6 +13,7 @@ export async function runInProcess(args: readonly string[], cwd: string, io: Par
     env: {},
     cwd,
     pid: 1,
+    stdin: () => Readable.from([]),
     stdout: (text) => void (stdout += text),
     stderr: (text) => void (stderr += text),
     isTty: false,

@@ -20,10 +20,10 @@ function readEnv(text: string): Record<string, string> {
   return Object.fromEntries(Array.from(text.matchAll(/^# env ([A-Z_]+)=(.*)$/gm), ([, name = "", value = ""]) => [name, value]));
 }
 
-/** The plan as JSON: sets as lists, maps as objects, hashes as hexadecimal digits, PEM by its first line, secrets not at all. Keys of upstreams and protocols are left out, as they are hashes. */
+/** The plan as JSON: sets as lists, maps as objects, hashes as hexadecimal digits, PEM by its first line, secrets not at all. Keys of upstreams, protocols, issuers and servers are left out, as they are hashes. */
 function renderPlan(plan: Plan): string {
   const render = (key: string, value: unknown): unknown => {
-    if (key === "hmacKey" || key === "apiToken" || ((key === "secret" || key === "authKey") && value !== null)) return "(secret)";
+    if (["hmacKey", "apiToken"].includes(key) || (["secret", "authKey", "clientSecret"].includes(key) && value !== null)) return "(secret)";
     if (key === "protocol" && typeof value === "object") return { ...value, key: undefined };
     if (value instanceof Map) return Object.fromEntries(value);
     if (value instanceof Set) return [...value];
@@ -32,8 +32,11 @@ function renderPlan(plan: Plan): string {
     return value;
   };
   const upstreams = new Map(Array.from(plan.upstreams, ([name, { key: _key, ...rest }]) => [name, rest]));
+  const withoutKey = <T extends { readonly key: string }>({ key: _key, ...rest }: T): Omit<T, "key"> => rest;
+  const issuers = plan.issuers.map(withoutKey);
+  const authorizationServers = plan.authorizationServers.map(withoutKey);
   const tokens = plan.tokens.map((token) => ({ ...token, sha256: token.sha256.toString("hex") }));
-  return `${JSON.stringify({ ...plan, tokens, upstreams }, render, 2)}\n`;
+  return `${JSON.stringify({ ...plan, tokens, issuers, authorizationServers, upstreams }, render, 2)}\n`;
 }
 
 /** The texts of the golden files, by the end of their names; null for those that must not be there. */
@@ -66,4 +69,9 @@ for (const file of cases) {
 test("every golden file belongs to a configuration", () => {
   const orphans = names.filter((name) => ENDING.test(name) && !cases.includes(name.replace(ENDING, ".yaml")));
   assert.deepEqual(orphans, []);
+});
+
+test("no problem and no warning tells a secret of its configuration", async () => {
+  for (const name of names.filter((candidate) => candidate.endsWith(".txt")))
+    assert.doesNotMatch(await readFile(join(DIRECTORY, name), "utf8"), /s3cre?3?t/, name);
 });

@@ -7,6 +7,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { startGateway, type Gateway } from "../components/gateway.ts";
+import { fetchFrom } from "../components/http-client.ts";
 import { startMcpServer } from "../components/mcp-server.ts";
 import { waitFor } from "../components/wait.ts";
 
@@ -80,16 +81,32 @@ test("streamable HTTP: tools are listed and called, progress is streamed, an edi
   await close();
 });
 
-test("the older SSE transport works", async () => {
-  await using server = await startMcpServer("sse");
-  await using gateway = await startGateway({ yaml: yaml(server.port, "  - { upstream: mcp, auth: [{ token: {} }] }\n") });
-  const { client, close } = await clientOf(gateway, "/sse", "sse");
-  const { tools } = await client.listTools();
-  assert.ok(tools.length > 0);
-  const result = await client.callTool({ name: "echo", arguments: { message: "over sse" } });
-  assert.match(JSON.stringify(result.content), /over sse/);
-  await close();
-});
+for (const [path, route] of [
+  ["/sse", "{ upstream: mcp, auth: [{ token: {} }] }"],
+  ["/old/sse", "{ path_prefix: /old, strip_prefix: /old, upstream: mcp, auth: [{ token: {} }], mcp: {}, public_url: PUBLIC }"],
+] as const)
+  test(`#47 the older SSE transport works at ${path}, with the SDK's client and the reference server, and its messages need a token`, async () => {
+    await using server = await startMcpServer("sse");
+    const routes = `  - ${route.replace("PUBLIC", '"https://localhost/old/sse"')}\n`;
+    await using gateway = await startGateway({ yaml: yaml(server.port, routes) });
+    const { client, close } = await clientOf(gateway, path, "sse");
+    const { tools } = await client.listTools();
+    assert.ok(tools.length > 0);
+    const result = await client.callTool({ name: "echo", arguments: { message: "over sse" } });
+    assert.match(JSON.stringify(result.content), /over sse/);
+    await close();
+    const posts = (): Record<string, unknown>[] => gateway.accessLog.filter(({ method }) => method === "POST");
+    await waitFor(() => posts().length >= 3);
+    const prefix = path.slice(0, -"/sse".length);
+    for (const post of posts()) assert.deepEqual([post["path"], post["status"]], [`${prefix}/message`, 202]);
+    const { status } = await fetchFrom(gateway.port("https"), `${prefix}/message?sessionId=1`, {
+      ca: await gateway.ca(),
+      method: "POST",
+      body: "{}",
+      headers: { host: "localhost", "content-type": "application/json" },
+    });
+    assert.equal(status, 401);
+  });
 
 test("a wrong token gets 401 and the server never hears of it", async () => {
   await using server = await startMcpServer("streamableHttp");

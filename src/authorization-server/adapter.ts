@@ -1,0 +1,223 @@
+// What an authorization server keeps: the models of oidc-provider in the state, and the people that its grants are of.
+import { createHash } from "node:crypto";
+import { errors, type Adapter, type Payload } from "oidc-provider";
+import type { Person } from "../identity/person.ts";
+import type { StateStore } from "../state/store.ts";
+
+// Of clients that race with themselves, or lost the answer to a refresh.
+const GRACE_MS = 45_000;
+// Tokens stay for a while after their end, so that we can say why they are refused.
+const AFTERLIFE_MS = 600_000;
+const UNUSED_CLIENT_MS = 90 * 86_400_000;
+const NEW_PERSON_MS = 3_600_000;
+
+/** What is known of a grant beside its scopes. Times in milliseconds since 1970. */
+export type GrantAbout = {
+  readonly clientName: string;
+  readonly clientKind: "static" | "registered" | "document";
+  readonly redirectUri: string;
+  readonly accountId: string;
+  readonly createdAtMs: number;
+};
+
+/** A record that stays until it is deleted, or nobody has used it for long. `id`: a hash of its own. `aliveUntilMs` null: nobody has. */
+export type Kept = { readonly id: string; readonly payload: Payload; readonly aliveUntilMs: number | null };
+
+type KeptPerson = { readonly person: Person; readonly savedAtMs: number };
+
+/**
+ * The state of one issuer. Ids (tokens, codes, ...) are keys only as hashes. Grants and registered clients have no end of their own: what keeps them is a
+ * second key that use prolongs. So nothing is ever written over them, and whoever deletes one has the last word also against a use at the same moment.
+ */
+export class ServerState {
+  readonly #store: StateStore;
+  readonly #prefix: string;
+  readonly #now: () => number;
+  /** Called when tokens or grants have gone. */
+  onGone: () => void = () => {};
+
+  constructor(store: StateStore, issuer: string, now: () => number) {
+    this.#store = store;
+    this.#prefix = `oauth:${idHash(issuer).slice(0, 22)}:`;
+    this.#now = now;
+  }
+
+  /** What oidc-provider reads and writes a model by. */
+  adapter(model: string): Adapter {
+    return {
+      upsert: (id, payload, expiresInS) => this.#upsert(model, id, payload, expiresInS),
+      find: (id) => this.find(model, id),
+      // Sessions of oidc-provider are not used: each authorization asks a person, and knows its own.
+      findByUid: () => Promise.resolve(undefined),
+      findByUserCode: () => Promise.resolve(undefined),
+      destroy: async (id) => void (await this.#destroy(model, idHash(id))),
+      consume: (id) => this.#consume(model, id),
+      // The end of a grant is the end of its record, and `find` asks for that.
+      revokeByGrantId: () => Promise.resolve(),
+    };
+  }
+
+  /** A model by its id. The members of a grant that is gone are gone with it. */
+  async find(model: string, id: string): Promise<Payload | undefined> {
+    if (model === "Session") return undefined;
+    const hashed = idHash(id);
+    const text = await this.#store.get(this.#key(model, hashed));
+    if (text === null) return undefined;
+    const payload = JSON.parse(text) as Payload;
+    if (model === "Client") return (await this.#aliveUntil(model, hashed)) === null ? undefined : payload;
+    if (model === "Grant") {
+      const aliveUntilMs = await this.#aliveUntil(model, hashed);
+      return aliveUntilMs === null ? undefined : { ...payload, jti: id, exp: Math.floor(aliveUntilMs / 1000) };
+    }
+    const { grantId } = payload;
+    if (typeof grantId === "string" && (await this.#store.get(this.#key("Grant", idHash(grantId)))) === null) return undefined;
+    if (model !== "AuthorizationCode" && model !== "RefreshToken") return { ...payload, jti: id };
+    const usedAt = await this.#store.get(this.#key(`${model}-used`, hashed));
+    const isHidden = model === "RefreshToken" && usedAt !== null && this.#now() - Number(usedAt) < GRACE_MS;
+    return { ...payload, jti: id, ...(usedAt === null || isHidden ? {} : { consumed: Math.floor(Number(usedAt) / 1000) }) };
+  }
+
+  async #upsert(model: string, id: string, payload: Payload, expiresInS: number | undefined): Promise<void> {
+    if (model === "Session") return;
+    const hashed = idHash(id);
+    // The id of a token is the token.
+    const { jti: _jti, ...rest } = payload;
+    const text = JSON.stringify(rest);
+    const ttlMs = expiresInS === undefined ? null : expiresInS * 1000;
+    if (model === "Grant" || model === "Client") {
+      await this.#keepAlive(model, hashed, model === "Client" || ttlMs === null ? UNUSED_CLIENT_MS : ttlMs);
+      return this.#store.set(this.#key(model, hashed), text, null);
+    }
+    if (model === "ReplayDetection") {
+      if (!(await this.#store.add(this.#key(model, hashed), text, ttlMs))) throw new errors.InvalidClientAuth("client assertion was used before");
+      return;
+    }
+    const isToken = model === "AccessToken" || model === "ClientCredentials";
+    await this.#store.set(this.#key(model, hashed), text, ttlMs === null || !isToken ? ttlMs : ttlMs + AFTERLIFE_MS);
+    const { grantId } = payload;
+    if (model === "RefreshToken" && typeof grantId === "string" && ttlMs !== null) await this.#keepAlive("Grant", idHash(grantId), ttlMs);
+  }
+
+  async #destroy(model: string, hashed: string): Promise<boolean> {
+    const existed = await this.#store.delete(this.#key(model, hashed));
+    if (model === "Grant" || model === "Client") {
+      await this.#store.delete(this.#key(`${model}-alive`, hashed));
+      await this.#store.delete(this.#key("about", hashed));
+    }
+    this.onGone();
+    return existed;
+  }
+
+  /** @throws when somebody else was first with a code, whose tokens then end (OAuth 2.1, 4.1.3) */
+  async #consume(model: string, id: string): Promise<void> {
+    const hashed = idHash(id);
+    const payload = await this.find(model, id);
+    const leftMs = typeof payload?.["exp"] === "number" ? payload["exp"] * 1000 - this.#now() : 0;
+    const isFirst = await this.#store.add(this.#key(`${model}-used`, hashed), String(this.#now()), Math.max(leftMs, GRACE_MS));
+    if (isFirst || model !== "AuthorizationCode") return;
+    if (typeof payload?.["grantId"] === "string") await this.#destroy("Grant", idHash(payload["grantId"]));
+    throw new errors.InvalidGrant("authorization code already consumed");
+  }
+
+  /** Whether the grant stands. @param id hash of its id, as `grantHash` gives it */
+  async hasGrant(id: string): Promise<boolean> {
+    return (await this.#store.get(this.#key("Grant", id))) !== null;
+  }
+
+  /** A registered client was used. */
+  async useClient(id: string): Promise<void> {
+    const hashed = idHash(id);
+    const untilMs = await this.#aliveUntil("Client", hashed);
+    // Once a day is enough.
+    if (untilMs !== null && untilMs - this.#now() < UNUSED_CLIENT_MS - 86_400_000) await this.#keepAlive("Client", hashed, UNUSED_CLIENT_MS);
+  }
+
+  async #keepAlive(model: string, hashed: string, ttlMs: number): Promise<void> {
+    await this.#store.set(this.#key(`${model}-alive`, hashed), String(this.#now() + ttlMs), ttlMs);
+  }
+
+  async #aliveUntil(model: string, hashed: string): Promise<number | null> {
+    const text = await this.#store.get(this.#key(`${model}-alive`, hashed));
+    return text === null ? null : Number(text);
+  }
+
+  /** @returns the id that `findPerson` takes. On the tailnet a person is somebody on a device: who is admitted there may hang on either. */
+  async savePerson(person: Person): Promise<string> {
+    const accountId = idHash(JSON.stringify([person.source, person.subject, person.peer?.id ?? null]));
+    const kept: KeptPerson = { person, savedAtMs: this.#now() };
+    await this.#store.set(this.#key("person", accountId), JSON.stringify(kept), null);
+    return accountId;
+  }
+
+  async findPerson(accountId: string): Promise<Person | null> {
+    const text = await this.#store.get(this.#key("person", accountId));
+    return text === null ? null : (JSON.parse(text) as KeptPerson).person;
+  }
+
+  /** @param grantId as oidc-provider has it */
+  async saveAbout(grantId: string, about: GrantAbout): Promise<void> {
+    await this.#store.set(this.#key("about", idHash(grantId)), JSON.stringify(about), null);
+  }
+
+  /** @param id of a Kept */
+  async findAbout(id: string): Promise<GrantAbout | null> {
+    const text = await this.#store.get(this.#key("about", id));
+    return text === null ? null : (JSON.parse(text) as GrantAbout);
+  }
+
+  /** For one use: who waits for the consent to an interaction. */
+  async saveWaiting(uid: string, browser: string, ttlMs: number): Promise<void> {
+    await this.#store.set(this.#key("waiting", idHash(uid)), idHash(browser), ttlMs);
+  }
+
+  async isWaiting(uid: string, browser: string): Promise<boolean> {
+    return (await this.#store.get(this.#key("waiting", idHash(uid)))) === idHash(browser);
+  }
+
+  /** Of several answers to one question only one is taken. */
+  async takeWaiting(uid: string, browser: string): Promise<boolean> {
+    return (await this.isWaiting(uid, browser)) && (await this.#store.take(this.#key("waiting", idHash(uid)))) === idHash(browser);
+  }
+
+  /** All grants or registered clients, those that nobody uses any more too. */
+  async list(model: "Grant" | "Client"): Promise<Kept[]> {
+    const prefix = this.#key(model, "");
+    const kept: Kept[] = [];
+    for (const { key, value } of await this.#store.list(prefix)) {
+      const id = key.slice(prefix.length);
+      kept.push({ id, payload: JSON.parse(value) as Payload, aliveUntilMs: await this.#aliveUntil(model, id) });
+    }
+    return kept;
+  }
+
+  /** False when it was gone before. @param id of a Kept */
+  delete(model: "Grant" | "Client", id: string): Promise<boolean> {
+    return this.#destroy(model, id);
+  }
+
+  /** Deletes what nobody can use any more. */
+  async sweep(): Promise<void> {
+    const prefix = this.#key("person", "");
+    // People first: who comes meanwhile, with a grant, is not among them.
+    const people = await this.#store.list(prefix);
+    const accounts = new Set<unknown>();
+    for (const { id, payload, aliveUntilMs } of await this.list("Grant")) {
+      if (aliveUntilMs === null) await this.#destroy("Grant", id);
+      else accounts.add(payload["accountId"]);
+    }
+    for (const { id, aliveUntilMs } of await this.list("Client")) if (aliveUntilMs === null) await this.#destroy("Client", id);
+    for (const { key, value } of people) {
+      const isNew = this.#now() - (JSON.parse(value) as KeptPerson).savedAtMs < NEW_PERSON_MS;
+      if (!isNew && !accounts.has(key.slice(prefix.length))) await this.#store.delete(key);
+    }
+  }
+
+  #key(kind: string, hashed: string): string {
+    return `${this.#prefix}${kind}:${hashed}`;
+  }
+}
+
+/** What is kept of an id. */
+export function idHash(id: string): string {
+  return createHash("sha256").update(id).digest("base64url");
+}

@@ -1,0 +1,151 @@
+// The endpoints of OAuth: what reaches oidc-provider, in which form, and what its answers look like.
+import type { Provider } from "oidc-provider";
+import { tryParseJson } from "./kept.ts";
+import type { AuthorizationServerPlan } from "../plan/model.ts";
+import { header, queryOf } from "./browser.ts";
+import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
+import { callProvider, type Inner } from "./inject.ts";
+import type { Limit } from "./limit.ts";
+import { metadataDocument, metadataPaths } from "./metadata.ts";
+import { errorPage } from "./pages.ts";
+import { RESUME_COOKIE } from "./provider.ts";
+import { registeredScope, shapeClient } from "./registration.ts";
+import { shapeAuthorization, shapeToken } from "./resources.ts";
+
+const FORM = "application/x-www-form-urlencoded";
+const MAX_REGISTRATION_BYTES = 16_384;
+const RESUME = /^\/authorize\/[A-Za-z0-9_-]{1,100}$/;
+const NO_STORE = ["Cache-Control", "no-store"];
+
+type Place = { readonly methods: readonly string[]; readonly isOpen: boolean; readonly handle: (request: EndpointRequest) => Promise<EndpointAnswer> };
+
+export class Endpoints {
+  readonly #plan: AuthorizationServerPlan;
+  readonly #provider: () => Provider;
+  readonly #registrations: Limit;
+  readonly #places: ReadonlyMap<string, Place>;
+
+  /** @param provider that of now @param registrations how often one client address may register */
+  constructor(plan: AuthorizationServerPlan, provider: () => Provider, registrations: Limit) {
+    this.#plan = plan;
+    this.#provider = provider;
+    this.#registrations = registrations;
+    const document = metadataDocument(plan);
+    const metadata: Place = { methods: ["GET", "HEAD"], isOpen: true, handle: () => Promise.resolve(json(200, document, ["Cache-Control", "public, max-age=300"])) };
+    this.#places = new Map<string, Place>([
+      ["/authorize", { methods: ["GET", "POST"], isOpen: false, handle: (request) => this.#authorize(request) }],
+      ["/token", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/token", (params) => shapeToken(plan, params)) }],
+      ["/register", { methods: ["POST"], isOpen: true, handle: (request) => this.#register(request) }],
+      ["/revoke", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/revoke", null) }],
+      ["/introspect", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/introspect", null) }],
+      ["/jwks", { methods: ["GET", "HEAD"], isOpen: true, handle: (request) => this.#keys(request) }],
+      ...[...metadataPaths(plan)].map((path): [string, Place] => [path, metadata]),
+    ]);
+  }
+
+  serves(path: string): boolean {
+    return this.#places.has(path) || RESUME.test(path);
+  }
+
+  async handle(request: EndpointRequest): Promise<EndpointAnswer> {
+    const place = this.#places.get(request.path);
+    if (place === undefined) return this.#resume(request);
+    // No cookie and no page of ours is behind an open endpoint: whoever calls shows what it needs in the request itself.
+    const cors = place.isOpen ? ["Access-Control-Allow-Origin", "*", "Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After"] : [];
+    if (place.isOpen && request.method === "OPTIONS") return { status: 204, headers: [...cors, ...preflight(request, place.methods)], body: "" };
+    if (!place.methods.includes(request.method)) {
+      const answer = problem(405, "invalid_request", `${request.path} takes ${place.methods.join(" and ")}`);
+      return { ...answer, headers: [...answer.headers, "Allow", place.methods.join(", "), ...cors] };
+    }
+    const answer = await place.handle(request);
+    return { ...answer, headers: [...answer.headers, ...cors] };
+  }
+
+  async #authorize(request: EndpointRequest): Promise<EndpointAnswer> {
+    const isForm = (header(request, "content-type") ?? "").toLowerCase().startsWith(FORM);
+    if (request.method === "POST" && !isForm) return this.#page(request, 400, "invalid_request", `a POST to /authorize is a form (${FORM})`);
+    const given = request.method === "POST" ? new URLSearchParams(request.body.toString("utf8")) : queryOf(request);
+    const query = shapeAuthorization(this.#plan, given).toString();
+    return this.#forPeople(request, { method: "GET", path: `/authorize?${query}`, headers: {}, body: "", cookies: [] });
+  }
+
+  #resume(request: EndpointRequest): Promise<EndpointAnswer> {
+    if (request.method !== "GET") return Promise.resolve(this.#page(request, 405, "invalid_request", "it takes GET"));
+    return this.#forPeople(request, { method: "GET", path: request.path, headers: {}, body: "", cookies: [] });
+  }
+
+  async #forPeople(request: EndpointRequest, inner: Inner): Promise<EndpointAnswer> {
+    const cookies = [RESUME_COOKIE, `${RESUME_COOKIE}.sig`];
+    const { answer, call } = await callProvider(this.#provider(), this.#plan.issuer, request, { ...inner, cookies, headers: { accept: "text/html" } });
+    if (call.failure !== null) return this.#page(request, answer.status, call.failure.error, call.failure.error_description ?? "");
+    return { ...answer, headers: [...answer.headers, ...NO_STORE, "Referrer-Policy", "no-referrer"] };
+  }
+
+  async #form(request: EndpointRequest, path: string, shape: ((params: URLSearchParams) => URLSearchParams) | null): Promise<EndpointAnswer> {
+    const type = header(request, "content-type") ?? "";
+    if (!type.toLowerCase().startsWith(FORM)) return problem(400, "invalid_request", `the body must be a form (${FORM})`);
+    const authorization = header(request, "authorization");
+    const given = request.body.toString("utf8");
+    return this.#forClients(request, {
+      method: "POST",
+      path,
+      headers: { "content-type": FORM, ...(authorization === null ? {} : { authorization }) },
+      body: shape === null ? given : shape(new URLSearchParams(given)).toString(),
+      cookies: [],
+    });
+  }
+
+  async #register(request: EndpointRequest): Promise<EndpointAnswer> {
+    const waitS = this.#registrations.take(request.client);
+    if (waitS > 0) {
+      const answer = problem(429, "temporarily_unavailable", "too many registrations from this address; try again later");
+      return { ...answer, headers: [...answer.headers, "Retry-After", String(waitS)] };
+    }
+    if (!/^application\/json\s*(;|$)/i.test(header(request, "content-type") ?? "")) return problem(400, "invalid_client_metadata", "the body must be JSON");
+    if (request.body.length > MAX_REGISTRATION_BYTES) return problem(413, "invalid_client_metadata", `the body is larger than ${MAX_REGISTRATION_BYTES} bytes`);
+    const given = tryParseJson(request.body.toString("utf8"));
+    if (typeof given !== "object" || given === null || Array.isArray(given)) return problem(400, "invalid_client_metadata", "the body must be a JSON object");
+    const shaped = shapeClient(given as Record<string, unknown>);
+    if ("error" in shaped) return problem(400, shaped.error, shaped.description);
+    const body = JSON.stringify(shaped.metadata);
+    const answer = await this.#forClients(request, { method: "POST", path: "/register", headers: { "content-type": "application/json" }, body, cookies: [] });
+    const scope = registeredScope("scope" in given ? given.scope : undefined, this.#plan.resources);
+    const registered = answer.status === 201 && scope !== "" ? tryParseJson(answer.body) : null;
+    return typeof registered === "object" && registered !== null ? { ...answer, body: JSON.stringify({ ...registered, scope }) } : answer;
+  }
+
+  async #keys(request: EndpointRequest): Promise<EndpointAnswer> {
+    const answer = await this.#forClients(request, { method: "GET", path: "/jwks", headers: {}, body: "", cookies: [] });
+    return json(answer.status, answer.body, ["Cache-Control", "public, max-age=300"]);
+  }
+
+  async #forClients(request: EndpointRequest, inner: Inner): Promise<EndpointAnswer> {
+    const { answer } = await callProvider(this.#provider(), this.#plan.issuer, request, { ...inner, headers: { ...inner.headers, accept: "application/json" } });
+    return { ...answer, headers: [...answer.headers, ...NO_STORE, "Pragma", "no-cache"] };
+  }
+
+  #page({ requestId }: EndpointRequest, status: number, error: string, description: string): EndpointAnswer {
+    const isOurs = status >= 500;
+    return errorPage({
+      status,
+      title: isOurs ? "This did not work" : "The application asked for something that cannot be",
+      message: isOurs ? "It is no fault of yours. Try again in a while." : `Its request was refused: ${description === "" ? error : `${description} (${error})`}.`,
+      host: new URL(this.#plan.issuer).host,
+      requestId,
+    });
+  }
+}
+
+function preflight(request: EndpointRequest, methods: readonly string[]): string[] {
+  const asked = header(request, "access-control-request-headers") ?? "";
+  const allowed = /^[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1000}$/.test(asked) ? asked : "Authorization, Content-Type, Accept, MCP-Protocol-Version";
+  return ["Access-Control-Allow-Methods", methods.join(", "), "Access-Control-Allow-Headers", allowed, "Access-Control-Max-Age", "3600"];
+}
+
+function problem(status: number, error: string, description: string): EndpointAnswer {
+  return json(status, JSON.stringify({ error, error_description: description }), NO_STORE);
+}
+
+function json(status: number, body: string, headers: readonly string[]): EndpointAnswer {
+  return { status, headers: ["Content-Type", "application/json", ...headers], body };
+}

@@ -1,0 +1,84 @@
+// What operators see of clients and grants, and how they take them back.
+import { personName } from "../identity/person.ts";
+import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { GrantAbout, Kept, ServerState } from "./adapter.ts";
+import type { LoginFlow } from "./login-flow.ts";
+import { NO_SCOPE } from "./resources.ts";
+import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./server.ts";
+
+/** Static clients first, then those that registered themselves, then those of documents that somebody granted something to. */
+export async function listClients({ issuer, clients }: AuthorizationServerPlan, state: ServerState): Promise<OAuthClientInfo[]> {
+  const own = clients.map(({ id, name, redirectUris }): OAuthClientInfo => ({ server: issuer, id, name, kind: "static", redirectUris, createdAt: null }));
+  const registered = (await live(state, "Client")).map(({ payload }): OAuthClientInfo => {
+    const { client_id: id, client_name: name, redirect_uris: uris, client_id_issued_at: issuedAt } = payload;
+    return {
+      server: issuer,
+      id: String(id),
+      name: typeof name === "string" ? name : String(id),
+      kind: "registered",
+      redirectUris: Array.isArray(uris) ? uris.map(String) : [],
+      createdAt: typeof issuedAt === "number" ? iso(issuedAt * 1000) : null,
+    };
+  });
+  const documents = new Map<string, OAuthClientInfo>();
+  for (const { id, payload } of await live(state, "Grant")) {
+    const about = await state.findAbout(id);
+    if (about?.clientKind !== "document") continue;
+    const client = String(payload["clientId"]);
+    const before = documents.get(client);
+    const redirectUris = [...new Set([...(before?.redirectUris ?? []), about.redirectUri])];
+    const createdAt = [before?.createdAt ?? iso(about.createdAtMs), iso(about.createdAtMs)].sort()[0] ?? null;
+    documents.set(client, { server: issuer, id: client, name: about.clientName, kind: "document", redirectUris, createdAt });
+  }
+  return [...own, ...registered, ...documents.values()];
+}
+
+export async function listGrants({ issuer }: AuthorizationServerPlan, state: ServerState): Promise<OAuthGrantInfo[]> {
+  return Promise.all(
+    (await live(state, "Grant")).map(async ({ id, payload, aliveUntilMs }) => {
+      const about = await state.findAbout(id);
+      const client = String(payload["clientId"]);
+      const resources = (payload["resources"] ?? {}) as Record<string, string>;
+      const scopes = Object.values(resources).flatMap((text) => text.split(" "));
+      return {
+        server: issuer,
+        id,
+        client,
+        clientName: about?.clientName ?? client,
+        user: await userOf(state, about),
+        resources: Object.keys(resources),
+        scopes: [...new Set(scopes)].filter((scope) => scope !== NO_SCOPE),
+        createdAt: iso(about?.createdAtMs ?? Number(payload["iat"]) * 1000),
+        expiresAt: aliveUntilMs === null ? null : iso(aliveUntilMs),
+      };
+    }),
+  );
+}
+
+/** Resolves with how many grants and sessions are gone. */
+export async function revoke(plan: AuthorizationServerPlan, state: ServerState, flow: LoginFlow, what: Revocation): Promise<number> {
+  let gone = 0;
+  if ("grant" in what) return Number(await state.delete("Grant", what.grant));
+  // Before the grants: who logs in meanwhile gets no session that outlasts this.
+  if ("user" in what) gone += await flow.revokeUser(what.user);
+  if ("all" in what) gone += await flow.revokeUser(null);
+  if ("client" in what) for (const { id, payload } of await state.list("Client")) if (payload["client_id"] === what.client) await state.delete("Client", id);
+  for (const grant of await listGrants(plan, state)) {
+    const isMeant = "all" in what || ("user" in what && grant.user === what.user) || ("client" in what && grant.client === what.client);
+    if (isMeant && (await state.delete("Grant", grant.id))) gone += 1;
+  }
+  return gone;
+}
+
+async function live(state: ServerState, model: "Grant" | "Client"): Promise<Kept[]> {
+  return (await state.list(model)).filter(({ aliveUntilMs }) => aliveUntilMs !== null);
+}
+
+async function userOf(state: ServerState, about: GrantAbout | null): Promise<string> {
+  const person = about === null ? null : await state.findPerson(about.accountId);
+  return person === null ? "" : `${person.source}:${personName(person)}`;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,51 @@
+// What clients learn of the authorization server (RFC 8414, and OpenID Connect Discovery 1.0 for those that look there), and where.
+import type { AuthorizationServerPlan } from "../plan/model.ts";
+import { ASSERTION_ALGORITHMS, AUTH_METHODS } from "./provider.ts";
+import { allScopes } from "./resources.ts";
+
+const NAMES = ["oauth-authorization-server", "openid-configuration"];
+
+/** The document as JSON text. The issuer comes first in what clients compare: it has no slash at its end. */
+export function metadataDocument({ issuer, resources }: AuthorizationServerPlan): string {
+  const grants = new Set<string>(resources.flatMap((resource) => [...resource.grants]));
+  return JSON.stringify({
+    issuer,
+    authorization_endpoint: `${issuer}/authorize`,
+    token_endpoint: `${issuer}/token`,
+    registration_endpoint: `${issuer}/register`,
+    revocation_endpoint: `${issuer}/revoke`,
+    introspection_endpoint: `${issuer}/introspect`,
+    jwks_uri: `${issuer}/jwks`,
+    scopes_supported: [...new Set([...resources.flatMap(allScopes), "offline_access"])],
+    response_types_supported: ["code"],
+    response_modes_supported: ["query"],
+    grant_types_supported: ["authorization_code", "refresh_token", "client_credentials"].filter((grant) => grants.has(grant)),
+    token_endpoint_auth_methods_supported: AUTH_METHODS,
+    token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+    revocation_endpoint_auth_methods_supported: AUTH_METHODS,
+    revocation_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+    introspection_endpoint_auth_methods_supported: AUTH_METHODS,
+    introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+    code_challenge_methods_supported: ["S256"],
+    authorization_response_iss_parameter_supported: true,
+    client_id_metadata_document_supported: true,
+    // OpenID Connect Discovery 1.0, 3 wants these to be there.
+    subject_types_supported: ["public"],
+    id_token_signing_alg_values_supported: ["RS256"],
+  });
+}
+
+/**
+ * The paths of the document: at the root, and, for clients that take the URL of a resource for an issuer, with its path behind (RFC 8414, 3.1) or before
+ * (OpenID Connect Discovery 1.0, 4).
+ */
+export function metadataPaths({ issuer, resources }: AuthorizationServerPlan): ReadonlySet<string> {
+  const paths = new Set(NAMES.map((name) => `/.well-known/${name}`));
+  for (const { url } of resources) {
+    const { origin, pathname } = new URL(url);
+    const path = pathname.replace(/\/$/, "");
+    if (origin !== issuer || path === "") continue;
+    for (const name of NAMES) paths.add(`/.well-known/${name}${path}`).add(`${path}/.well-known/${name}`);
+  }
+  return paths;
+}

@@ -1,0 +1,159 @@
+// Access tokens that this server gave out: whose they are and what they are for.
+import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from "jose";
+import type { Authentication, Proof } from "../identity/authenticate.ts";
+import { matchesPeople, personName, type Person } from "../identity/person.ts";
+import { expandScopes } from "../identity/scopes.ts";
+import { sameResourceKey } from "../lib/public-url.ts";
+import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { Log } from "../telemetry/log.ts";
+import { idHash, type ServerState } from "./adapter.ts";
+import type { ServerKeys } from "./keys.ts";
+import { GRANT_CLAIM } from "./provider.ts";
+import { findResource, NO_SCOPE } from "./resources.ts";
+
+// What another process revokes is refused after this.
+const CACHE_MS = 2_000;
+const CACHE_SIZE = 10_000;
+const OPAQUE = /^[A-Za-z0-9_-]{43}$/;
+const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+
+const EXPIRED: Authentication = { kind: "invalid", reason: "The token has expired" };
+const REVOKED: Authentication = { kind: "invalid", reason: "The token was revoked" };
+
+type Claims = { readonly accountId: string | null; readonly clientId: string; readonly scope: string; readonly audience: string; readonly expiresAtS: number };
+
+export class TokenLookup {
+  readonly #plan: AuthorizationServerPlan;
+  readonly #state: ServerState;
+  readonly #log: Log;
+  readonly #now: () => number;
+  readonly #keySet: ReturnType<typeof createLocalJWKSet>;
+  readonly #cache = new Map<string, { readonly found: Proof; readonly untilMs: number }>();
+  #generation = 0;
+
+  constructor(plan: AuthorizationServerPlan, state: ServerState, keys: ServerKeys, log: Log, now: () => number) {
+    this.#plan = plan;
+    this.#state = state;
+    this.#log = log;
+    this.#now = now;
+    this.#keySet = createLocalJWKSet({ keys: keys.jwks.keys.map((key) => publicPart(key)) });
+  }
+
+  /** Never rejects. Null for what has not the form of our tokens, or is known to nobody here. At once when it was asked lately. */
+  find(token: string): Authentication | null | Promise<Authentication | null> {
+    const key = idHash(token);
+    const hit = this.#cache.get(key);
+    if (hit !== undefined && hit.untilMs > this.#now()) return isOver(hit.found, this.#now()) ? EXPIRED : hit.found;
+    if (OPAQUE.test(token)) return this.#answer(key, this.#findOpaque(token));
+    return JWT.test(token) && this.#isOurs(token) ? this.#answer(key, this.#findJwt(token)) : null;
+  }
+
+  /** Forgets all answers: something was revoked. */
+  clear(): void {
+    this.#generation += 1;
+    this.#cache.clear();
+  }
+
+  async #answer(key: string, asked: Promise<Authentication | null>): Promise<Authentication | null> {
+    const generation = this.#generation;
+    try {
+      const found = await asked;
+      // Revoked while it was looked up: the answer may be of before.
+      if (found?.kind === "identity" && generation === this.#generation) this.#remember(key, found);
+      return found;
+    } catch (error) {
+      this.#log.error({ server: this.#plan.issuer, err: error }, "cannot look up an access token");
+      return { kind: "unavailable", message: "The state that knows access tokens cannot be read", retryAfterS: 1 };
+    }
+  }
+
+  #remember(key: string, found: Proof): void {
+    this.#cache.delete(key);
+    if (this.#cache.size >= CACHE_SIZE) for (const oldest of this.#cache.keys()) if (this.#cache.delete(oldest)) break;
+    this.#cache.set(key, { found, untilMs: this.#now() + CACHE_MS });
+  }
+
+  async #findOpaque(token: string): Promise<Authentication | null> {
+    const payload = (await this.#state.find("AccessToken", token)) ?? (await this.#state.find("ClientCredentials", token));
+    if (payload === undefined) return null;
+    const { accountId, clientId, scope, aud, exp } = payload;
+    if (typeof clientId !== "string" || typeof aud !== "string" || typeof exp !== "number") return REVOKED;
+    const account = typeof accountId === "string" ? accountId : null;
+    return this.#prove({ accountId: account, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, expiresAtS: exp });
+  }
+
+  #isOurs(token: string): boolean {
+    try {
+      return decodeJwt(token).iss === this.#plan.issuer;
+    } catch {
+      return false;
+    }
+  }
+
+  async #findJwt(token: string): Promise<Authentication> {
+    let payload: JWTPayload;
+    try {
+      ({ payload } = await jwtVerify(token, this.#keySet, {
+        issuer: this.#plan.issuer,
+        typ: "at+jwt",
+        algorithms: ["ES256"],
+        requiredClaims: ["exp", "aud", "sub"],
+        currentDate: new Date(this.#now()),
+      }));
+    } catch (error) {
+      return error instanceof errors.JWTExpired ? EXPIRED : { kind: "invalid", reason: "The token is not valid" };
+    }
+    const { sub, aud, exp, client_id: clientId, scope, [GRANT_CLAIM]: grant } = payload;
+    if (typeof aud !== "string" || typeof clientId !== "string" || sub === undefined || exp === undefined) return REVOKED;
+    if (typeof grant === "string" ? !(await this.#state.hasGrant(grant)) : sub !== clientId) return REVOKED;
+    const accountId = typeof grant === "string" ? sub : null;
+    return this.#prove({ accountId, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, expiresAtS: exp });
+  }
+
+  /** The plan of now decides what the token is still worth. */
+  async #prove({ accountId, clientId, scope, audience, expiresAtS }: Claims): Promise<Authentication> {
+    const { scopes: known, clients } = this.#plan;
+    const expiresAtMs = expiresAtS * 1000;
+    if (expiresAtMs <= this.#now()) return EXPIRED;
+    const resource = findResource(this.#plan, audience);
+    if (resource === null) return REVOKED;
+    const machine = accountId === null ? clients.find(({ id }) => id === clientId) : undefined;
+    if (accountId === null && machine === undefined) return REVOKED;
+    const person = machine === undefined ? await this.#state.findPerson(accountId ?? "") : machinePerson(machine.id);
+    if (person === null) return REVOKED;
+    const granted = scope.split(" ").filter((name) => {
+      const allow = known.get(name)?.allow ?? null;
+      return name !== "" && name !== NO_SCOPE && (allow === null || matchesPeople(person, allow)) && (machine === undefined || machine.scopes.includes(name));
+    });
+    return {
+      kind: "identity",
+      by: "oauth",
+      identity: {
+        source: person.source === "issuer" ? "issuer:" : person.source,
+        name: personName(person),
+        scopes: expandScopes(granted, known),
+        ...(person.email === null ? {} : { email: person.email }),
+        ...(person.groups.length === 0 ? {} : { groups: person.groups }),
+        ...(person.peer === null ? {} : { node: person.peer.name }),
+        ...(machine === undefined ? { client: clientId } : {}),
+      },
+      person,
+      issuer: null,
+      resource: sameResourceKey(resource.url),
+      expiresAtMs,
+    };
+  }
+}
+
+function isOver({ expiresAtMs }: Proof, now: number): boolean {
+  return expiresAtMs !== null && expiresAtMs <= now;
+}
+
+function machinePerson(id: string): Person {
+  return { source: "client", subject: id, name: id, email: null, domain: null, orgs: [], teams: [], groups: [], claims: {}, peer: null };
+}
+
+function publicPart(key: ServerKeys["jwks"]["keys"][number]): ServerKeys["jwks"]["keys"][number] {
+  const { d: _d, p: _p, q: _q, dp: _dp, dq: _dq, qi: _qi, ...rest } = key;
+  return rest;
+}

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { NO_AUTH } from "../../test/components/no-auth.ts";
+import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
+import { startAdmin } from "../admin/admin.ts";
+import type { AdminAuth } from "../admin/auth.ts";
+import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/server.ts";
+import { StateError } from "../state/state-error.ts";
+import { openLog } from "../telemetry/log.ts";
+import { formatClients, formatGrants } from "./auth-text.ts";
+
+const NOW = new Date("2026-11-21T10:00:00.000Z");
+const SERVER = "https://mcp.example";
+const GRANT: OAuthGrantInfo = {
+  server: SERVER,
+  id: "g-1",
+  client: "https://claude.ai/oauth/client.json",
+  clientName: "Claude",
+  user: "github:octocat",
+  resources: ["https://mcp.example/mcp"],
+  scopes: ["mcp", "mcp:write"],
+  createdAt: "2026-11-18T10:00:00.000Z",
+  expiresAt: "2026-12-18T10:00:00.000Z",
+};
+const NEWER: OAuthGrantInfo = {
+  ...GRANT,
+  id: "g-2",
+  client: "c-2",
+  clientName: "Evil\u001b[2J\nclient",
+  scopes: [],
+  createdAt: "2026-11-21T09:00:00.000Z",
+  expiresAt: null,
+};
+const CLIENTS: OAuthClientInfo[] = [
+  { server: SERVER, id: "ci", name: "", kind: "static", redirectUris: [], createdAt: null },
+  {
+    server: SERVER,
+    id: "c-2",
+    name: "Evil\u001b[2J\nclient",
+    kind: "registered",
+    redirectUris: ["http://127.0.0.1/cb", "cursor://cb", "vscode://cb"],
+    createdAt: "2026-11-21T09:00:00.000Z",
+  },
+  { server: SERVER, id: GRANT.client, name: "Claude", kind: "document", redirectUris: ["https://claude.ai/cb"], createdAt: "2026-11-18T10:00:00.000Z" },
+];
+
+async function setUp(t: TestContext, auth: Partial<AdminAuth> = {}) {
+  const dir = mkdtempSync(join(tmpdir(), "sidegate-auth-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = join(dir, "sidegate.yaml");
+  const at = NOW.toISOString();
+  writeFileSync(file, `admin: { listen: "unix:${dir}/admin.sock" }\n`);
+  const asked: Revocation[] = [];
+  const admin = await startAdmin({
+    address: { kind: "unix", path: join(dir, "admin.sock") },
+    status: () => ({
+      version: "1.0.0",
+      pid: 1,
+      started_at: at,
+      uptime_seconds: 1,
+      stopping: false,
+      config: { file, digest: "abc", loaded_at: at, refused: null },
+      listeners: [],
+      draining_listeners: 0,
+      state: { dir: "/state", error: "" },
+      routes: [],
+      upstreams: [],
+      certificates: [],
+      tailnet: null,
+    }),
+    metrics: { text: () => Promise.resolve("") },
+    reload: () => assert.fail("asked"),
+    renew: () => assert.fail("asked"),
+    logout: () => assert.fail("asked"),
+    auth: {
+      clients: () => Promise.resolve(CLIENTS),
+      grants: () => Promise.resolve([GRANT, NEWER]),
+      revoke: (what) => {
+        asked.push(what);
+        return Promise.resolve("user" in what || "all" in what ? 3 : "grant" in what && what.grant === "g-1" ? 1 : 0);
+      },
+      ...auth,
+    },
+    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
+  });
+  t.after(() => admin.close());
+  const run = (...args: string[]): Promise<CommandRun> => runInProcess(["auth", ...args], dir, { env: { SIDEGATE_CONFIG: file } });
+  return { run, asked };
+}
+
+test("grants and clients read as tables, the newest first, and no client steers the terminal by its name", () => {
+  assert.equal(
+    formatGrants([GRANT, NEWER], NOW, false),
+    `USER            CLIENT       RESOURCES                SCOPES         GRANTED  ENDS    GRANT
+github:octocat  Evil client  https://mcp.example/mcp                 1h ago   never   g-2
+github:octocat  Claude       https://mcp.example/mcp  mcp mcp:write  3d ago   in 27d  g-1
+`,
+  );
+  assert.equal(
+    formatClients(CLIENTS, NOW, false),
+    `NAME         KIND         REDIRECTS                           SINCE   CLIENT
+Evil client  registered   http://127.0.0.1/cb cursor://cb +1  1h ago  c-2
+Claude       document     https://claude.ai/cb                3d ago  https://claude.ai/oauth/client.json
+no name      of the file                                              ci
+`,
+  );
+  assert.match(
+    formatGrants([GRANT, { ...NEWER, server: "https://b.example" }], NOW, false),
+    /^SERVER +USER.*\nhttps:\/\/b\.example +github.*\nhttps:\/\/mcp\.example +github/,
+  );
+});
+
+test("'auth' shows grants, 'auth clients' clients, as text or JSON", async (t) => {
+  const { run } = await setUp(t);
+  for (const args of [[], ["grants"], ["sidegate.yaml"], ["grants", "./sidegate.yaml"]])
+    assert.match((await run(...args)).stdout, /^USER .*\n.* g-2\n.* g-1\n$/);
+  assert.match((await run("clients")).stdout, /^NAME .*\n.* c-2\n/);
+  assert.deepEqual(JSON.parse((await run("--json")).stdout), [GRANT, NEWER]);
+  assert.deepEqual(JSON.parse((await run("clients", "--json", "sidegate.yaml")).stdout), CLIENTS);
+});
+
+test("a gateway without OAuth has no clients and no grants", async (t) => {
+  const { run } = await setUp(t, NO_AUTH);
+  assert.deepEqual(await run(), { code: 0, stdout: "No grants: nobody has let a client in\n", stderr: "" });
+  assert.deepEqual(await run("clients"), { code: 0, stdout: "No clients: none is in the file, and none has registered\n", stderr: "" });
+  assert.equal((await run("clients", "--json")).stdout, "[]\n");
+});
+
+test("'auth revoke' takes back what is named, and says how much that was", async (t) => {
+  const { run, asked } = await setUp(t);
+  assert.deepEqual(await run("revoke", "--grant", "g-1"), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--user", "github:octocat", "sidegate.yaml"), { code: 0, stdout: "Revoked 3 grants and sessions\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--all", "--json"), { code: 0, stdout: '{"revoked":3}\n', stderr: "" });
+  // Its registration went.
+  assert.deepEqual(await run("revoke", "--client", "c-2"), { code: 0, stdout: "There were no grants and sessions\n", stderr: "" });
+  assert.equal((await run("revoke", "--client", "https://x.example/?a=b&all=true?c#d+e é")).code, 1);
+  assert.deepEqual(asked, [
+    { grant: "g-1" },
+    { user: "github:octocat" },
+    { all: true },
+    { client: "c-2" },
+    { client: "https://x.example/?a=b&all=true?c#d+e é" },
+  ]);
+});
+
+test("what is not there exits with 1 and says where to look", async (t) => {
+  const { run } = await setUp(t, { revoke: () => Promise.resolve(0) });
+  const look = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await run("revoke", ...args);
+    assert.deepEqual([code, stdout], [1, ""]);
+    return stderr;
+  };
+  assert.equal(await look("--grant", "nope\u001b[2J"), "There is no grant 'nope'; 'sidegate auth grants' shows those that there are\n");
+  assert.equal(await look("--client", "nope"), "There is no client 'nope'; 'sidegate auth clients' shows those that there are\n");
+  assert.equal(await look("--user", "github:nobody"), "There is no grant or session of 'github:nobody'; 'sidegate auth grants' shows whose there are\n");
+  assert.deepEqual(await run("revoke", "--all"), { code: 0, stdout: "There were no grants and sessions\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--grant", "nope", "--json"), { code: 1, stdout: '{"revoked":0}\n', stderr: "" });
+});
+
+test("not one choice, or one in the wrong place, is wrong usage and asks for nothing", async (t) => {
+  const { run, asked } = await setUp(t);
+  const usage = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await run(...args);
+    assert.deepEqual([code, stdout], [2, ""], args.join(" "));
+    return stderr;
+  };
+  for (const args of [[], ["--grant", "a", "--all"], ["--grant", "a", "--grant", "b"], ["--user", "github:a", "--client", "b"]])
+    assert.match(await usage("revoke", ...args), /^'auth revoke' needs one of --grant ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/);
+  assert.match(await usage("revoke", "--grant", ""), /^'--grant' names nothing\n/);
+  assert.match(await usage("revoke", "--user", "octocat"), /^'octocat' of --user names no login; .*'github:octocat'\n/);
+  assert.match(await usage("grants", "--all"), /^'--all' is for 'auth revoke'\n/);
+  assert.match(await usage("revok", "--all"), /^Unknown word 'revok'. Did you mean 'revoke'\?\n/);
+  assert.match(await usage("revoke", "--al"), /^Unknown option '--al'. Did you mean '--all'\?\n/);
+  assert.match(await usage("revoke", "--all", "a.yaml", "b.yaml"), /^Unexpected argument 'b\.yaml'\n/);
+  assert.deepEqual(asked, []);
+});
+
+test("a state that fails is said in its own words", async (t) => {
+  const { run } = await setUp(t, {
+    revoke: () => Promise.reject(new StateError("Cannot write the state file '/state/state.db': the disk is full; make room there")),
+  });
+  assert.deepEqual(await run("revoke", "--all"), {
+    code: 1,
+    stdout: "",
+    stderr: "The gateway cannot do it: Cannot write the state file '/state/state.db': the disk is full; make room there\n",
+  });
+});

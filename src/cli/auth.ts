@@ -1,0 +1,98 @@
+// sidegate auth: shows the clients and grants of the running gateway, and takes grants back.
+import { isUser } from "../admin/auth.ts";
+import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/server.ts";
+import { GatewayError } from "../lib/errors.ts";
+import { askAdmin } from "./admin-client.ts";
+import { formatClients, formatGrants } from "./auth-text.ts";
+import { configFile, EXIT_FAILED, EXIT_OK, hasColors, parseCommand, UsageError, wordFirst, type Io } from "./io.ts";
+import { plainLine } from "./table.ts";
+
+const TIMEOUT_MS = 10_000;
+// Each grant has tokens to look for.
+const REVOKE_TIMEOUT_MS = 60_000;
+const WORDS = ["grants", "clients", "revoke"] as const;
+
+type Choice = { readonly kind: "grant" | "client" | "user"; readonly value: string } | { readonly kind: "all" };
+
+export class AuthCommandError extends GatewayError {
+  constructor(message: string) {
+    super("ERR_AUTH_COMMAND", message);
+  }
+}
+
+export async function runAuth(args: readonly string[], io: Io): Promise<number> {
+  const options = {
+    json: { type: "boolean", default: false },
+    grant: { type: "string", multiple: true, default: [] as string[] },
+    client: { type: "string", multiple: true, default: [] as string[] },
+    user: { type: "string", multiple: true, default: [] as string[] },
+    all: { type: "boolean", default: false },
+  } as const;
+  const { values, positionals } = parseCommand(args, options, 3);
+  const [word, named, extra] = wordFirst(positionals, WORDS);
+  if (extra !== undefined) throw new UsageError(`Unexpected argument '${extra}'`);
+  const choices = choicesOf(values);
+  if (word !== "revoke" && choices.length > 0) throw new UsageError(`'--${choices[0]?.kind}' is for 'auth revoke'`);
+  const file = configFile(io, named);
+  if (word === "revoke") return revoke(oneOf(choices), file, values.json, io);
+  const now = new Date();
+  if (word === "clients") {
+    const clients = await askClients(file, io);
+    io.stdout(values.json ? `${JSON.stringify(clients, null, 2)}\n` : formatClients(clients, now, hasColors(io)));
+  } else {
+    const { grants = [] } = parse(await askAdmin(file, io.env, "GET /auth/grants", TIMEOUT_MS));
+    io.stdout(values.json ? `${JSON.stringify(grants, null, 2)}\n` : formatGrants(grants, now, hasColors(io)));
+  }
+  return EXIT_OK;
+}
+
+function choicesOf(values: {
+  readonly grant: readonly string[];
+  readonly client: readonly string[];
+  readonly user: readonly string[];
+  readonly all: boolean;
+}): Choice[] {
+  const named = (["grant", "client", "user"] as const).flatMap((kind) => values[kind].map((value) => ({ kind, value })));
+  return values.all ? [...named, { kind: "all" }] : named;
+}
+
+function oneOf(choices: readonly Choice[]): Choice {
+  const [choice, second] = choices;
+  if (choice === undefined || second !== undefined) throw new UsageError("'auth revoke' needs one of --grant ID, --client ID, --user USER and --all");
+  if (choice.kind === "all") return choice;
+  if (choice.value === "") throw new UsageError(`'--${choice.kind}' names nothing`);
+  if (choice.kind === "user" && !isUser(choice.value))
+    throw new UsageError(`'${choice.value}' of --user names no login; 'sidegate auth grants' shows users as 'github:octocat'`);
+  return choice;
+}
+
+async function revoke(choice: Choice, file: string, json: boolean, io: Io): Promise<number> {
+  // Its registration is taken back too, and is no longer seen afterwards.
+  const isKnown = choice.kind === "client" && (await askClients(file, io)).some(({ id }) => id === choice.value);
+  const query = choice.kind === "all" ? "all=true" : `${choice.kind}=${encodeURIComponent(choice.value)}`;
+  const { revoked = 0 } = parse(await askAdmin(file, io.env, `POST /auth/revoke?${query}`, REVOKE_TIMEOUT_MS, io.stopped));
+  const isMissing = revoked === 0 && choice.kind !== "all" && !isKnown;
+  if (json) io.stdout(`${JSON.stringify({ revoked })}\n`);
+  else if (isMissing) io.stderr(`${plainLine(missingText(choice))}\n`);
+  else
+    io.stdout(`${revoked === 0 ? "There were no grants and sessions" : `Revoked ${revoked} ${revoked === 1 ? "grant or session" : "grants and sessions"}`}\n`);
+  return isMissing ? EXIT_FAILED : EXIT_OK;
+}
+
+function missingText(choice: Exclude<Choice, { kind: "all" }>): string {
+  if (choice.kind === "grant") return `There is no grant '${choice.value}'; 'sidegate auth grants' shows those that there are`;
+  if (choice.kind === "client") return `There is no client '${choice.value}'; 'sidegate auth clients' shows those that there are`;
+  return `There is no grant or session of '${choice.value}'; 'sidegate auth grants' shows whose there are`;
+}
+
+async function askClients(file: string, io: Io): Promise<OAuthClientInfo[]> {
+  return parse(await askAdmin(file, io.env, "GET /auth/clients", TIMEOUT_MS)).clients ?? [];
+}
+
+type Answer = { readonly clients?: OAuthClientInfo[]; readonly grants?: OAuthGrantInfo[]; readonly revoked?: number; readonly error?: string };
+
+function parse({ status, body }: { readonly status: number; readonly body: string }): Answer {
+  const answer = JSON.parse(body) as Answer;
+  if (status === 200) return answer;
+  throw new AuthCommandError(`The gateway cannot do it: ${plainLine(answer.error ?? String(status))}`);
+}

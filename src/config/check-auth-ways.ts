@@ -1,0 +1,122 @@
+// Checks the ways in by OAuth, issuers and sessions: that somebody can come in by them, and that clients can be told where the route is.
+import { parseListenAddress } from "../lib/address.ts";
+import { nearest } from "../lib/nearest.ts";
+import { routePublicUrl } from "../lib/public-url.ts";
+import { type WayPlace, canActForItself, includedScopes, isAddressSound } from "./auth-ways.ts";
+import type { CheckContext } from "./check-context.ts";
+import { checkPeople, loginKinds } from "./check-people.ts";
+import { type Path, quote } from "./problem.ts";
+import { modeOf, tlsOf } from "./tls-objects.ts";
+import type { Listener, OAuthWay, Route, SessionWay } from "./types.ts";
+
+export function checkWays(check: CheckContext, ways: readonly WayPlace[]): void {
+  for (const { path, way, route, routePath } of ways) {
+    const { oauth, session, issuer } = way;
+    if (oauth !== undefined) {
+      const at = [...path, "oauth"];
+      checkAddress(check, at, route, routePath);
+      checkPeople(check, [...at, "allow"], oauth.allow, "oauth");
+      if (checkGrants(check, at, oauth)) checkAnybody(check, at, oauth);
+      checkMachines(check, at, oauth);
+    }
+    if (session !== undefined) {
+      const at = [...path, "session"];
+      checkAddress(check, at, route, routePath);
+      checkPeople(check, [...at, "allow"], session.allow, "session");
+      checkAnybody(check, at, session);
+    }
+    if (issuer !== undefined) {
+      checkIssuerName(check, [...path, "issuer", "name"], issuer.name);
+      checkPeople(check, [...path, "issuer", "allow"], issuer.allow, "issuer");
+    }
+  }
+}
+
+/** Tokens and cookies are for an address, which comes from the file alone. */
+function checkAddress(check: CheckContext, path: Path, route: Route, routePath: Path): void {
+  if (route.public_url !== undefined || !isAddressSound(check, routePath)) return;
+  const kind = String(path.at(-1));
+  const needed = `'${kind}' needs the address that ${kind === "oauth" ? "clients" : "browsers"} know the route by, and`;
+  const example = "as https://mcp.example.com/mcp";
+  if (route.host === undefined) check.report(path, `${needed} it has no 'host'; give one, or the whole address as 'public_url', ${example}`, "key");
+  else if (route.host.startsWith("*.")) check.report(path, `${needed} its 'host' is a wildcard; give 'public_url', ${example}`, "key");
+  else if (kind === "oauth" && route.path_regex !== undefined)
+    check.report(path, `${needed} 'path_regex' stands for many; give 'public_url', ${example}`, "key");
+  else checkPort(check, path, route);
+}
+
+/** Without 'public_url' clients are told of the port 443. Behind a proxy, or a mapping of ports, it may be the right one. */
+function checkPort(check: CheckContext, path: Path, route: Route): void {
+  const url = routePublicUrl(route);
+  if (url === null || !check.isSound(["listeners"]) || !check.isSound(["tls"])) return;
+  const serving = check.entries<Listener>("listeners").filter(([name, { protocol }]) => protocol === "http" && (route.listeners?.includes(name) ?? true));
+  const trusted: unknown = check.config.trusted_proxies;
+  const isBehindProxies = !Array.isArray(trusted) || trusted.length > 0;
+  const ports = serving.map(([, listener]) => {
+    const address = parseListenAddress(listener.listen);
+    const isMapped = tlsOf(check, listener)?.acme?.https_port === (address?.kind === "tcp" ? address.port : null);
+    const mode = modeOf(check, listener);
+    const isEdge = mode === "application" || (mode === "auto" && !isBehindProxies);
+    return address?.kind === "tcp" && isEdge && !isMapped ? address.port : 443;
+  });
+  const [port = 443] = ports;
+  if (ports.length === 0 || port === 0 || ports.includes(443)) return;
+  const { host, pathname } = new URL(url);
+  const right = `https://${host}:${port}${pathname === "/" ? "" : pathname}`;
+  const told = `${String(path.at(-1)) === "oauth" ? "Clients" : "Browsers"} are told of ${url}, and listener '${serving[0]?.[0]}' is on port ${port}`;
+  check.warn(path, `${told}; write 'public_url: ${right}', or that address if port 443 is mapped to it`, "key");
+}
+
+/** Whether people come in by the way: not where it is for machines alone. */
+function checkGrants(check: CheckContext, path: Path, { grants, allow }: OAuthWay): boolean {
+  const isForPeople = grants.includes("authorization_code");
+  const isForMachines = grants.includes("client_credentials");
+  if (!isForPeople && grants.includes("refresh_token"))
+    check.report([...path, "grants"], "'refresh_token' does nothing without 'authorization_code': clients that act for themselves get no refresh token", "key");
+  if (allow?.clients !== undefined && !isForMachines)
+    check.report([...path, "allow", "clients"], "'clients' matches nobody: 'grants' is without 'client_credentials'", "key");
+  if (!isForPeople && isForMachines && allow?.clients === undefined)
+    check.report(path, "'oauth' lets nobody in: its only grant is 'client_credentials', and 'allow' names no 'clients'", "key");
+  const isForClientsAlone = allow !== undefined && Object.keys(allow).every((key) => key === "clients");
+  return isForPeople && !isForClientsAlone;
+}
+
+/** Some login must be able to show somebody whom the way takes. */
+function checkAnybody(check: CheckContext, path: Path, { allow }: OAuthWay | SessionWay): void {
+  if (!check.isSound(["auth", "login"])) return;
+  const kind = String(path.at(-1));
+  const kinds = loginKinds(check.config.auth.login);
+  if (kinds.length === 0) {
+    const remedy = "give 'auth.login' one of 'github', 'oidc', 'password' and 'tailnet: true'";
+    check.report(path, `'${kind}' lets nobody in: there is no way to log in; ${remedy}`, "key");
+  } else if (allow === undefined && !kinds.includes("password") && !kinds.includes("tailnet")) {
+    const anybody = kinds.includes("github") ? `; github_users: ["*"] admits anybody who has a GitHub account` : "";
+    const keys = kinds.includes("github") ? "'github_users' or 'github_orgs'" : "'domains', 'groups' or 'emails'";
+    check.warn(path, `Nobody comes in by '${kind}' yet: name people in 'allow', by ${keys}${anybody}`, "key");
+  }
+}
+
+/** Clients that act for themselves: each that is let in has a secret or keys, and the scopes. */
+function checkMachines(check: CheckContext, path: Path, { allow, scopes }: OAuthWay): void {
+  if (!check.isSound(["auth", "clients"]) || !check.isSound(["auth", "scopes"])) return;
+  for (const [at, id] of check.items([...path, "allow", "clients"], allow?.clients)) {
+    const client = check.config.auth.clients.find((candidate) => candidate.id === id);
+    if (client === undefined) continue;
+    const shown = quote(check.text(at, id));
+    const granted = includedScopes(check, client.scopes);
+    const lacking = scopes.filter((scope) => !granted.has(scope));
+    if (!canActForItself(client))
+      check.report(at, `Client ${shown} cannot act for itself: it has neither a secret nor keys; give it 'secret_file' or 'jwks_file'`);
+    else if (lacking.length > 0)
+      check.report(at, `Client ${shown} lacks ${lacking.map((scope) => quote(scope)).join(" and ")}, without which it does not come in; add to its 'scopes'`);
+  }
+}
+
+function checkIssuerName(check: CheckContext, path: Path, name: string): void {
+  const issuers: unknown = check.config.auth?.issuers;
+  if (typeof issuers !== "object" || issuers === null || Object.hasOwn(issuers, name)) return;
+  const known = Object.keys(issuers);
+  const meant = nearest(name, known);
+  const remedy = meant === null ? `names in auth.issuers: ${known.join(", ") || "none"}` : `did you mean '${meant}'?`;
+  check.report(path, `Unknown issuer ${quote(check.text(path, name))}; ${remedy}`);
+}

@@ -1,0 +1,87 @@
+// Reads the files that `auth` names: CAs of issuers and providers, keys of clients, and the people with passwords.
+import { explainJwks } from "../lib/jwks.ts";
+import { nearest } from "../lib/nearest.ts";
+import { parsePasswordFile } from "../lib/password-file.ts";
+import { soundWays } from "./auth-ways.ts";
+import type { CheckContext } from "./check-context.ts";
+import type { FileReader } from "./file-reader.ts";
+import { type Path, quote } from "./problem.ts";
+import { keepText, resolveCa } from "./resolve-pem.ts";
+import type { Client, Issuer, Login } from "./types.ts";
+
+// What a machine that tries a thousand secrets a second cannot find.
+const MIN_SECRET_LENGTH = 32;
+const MAX_LINES = 10;
+
+/** Puts the texts into `files.texts`, and makes the paths absolute. The secrets themselves are in place already. */
+export function resolveAuth(check: CheckContext, files: FileReader): void {
+  const auth: unknown = check.config.auth;
+  if (typeof auth !== "object" || auth === null) return;
+  const { issuers, login, clients } = auth as { issuers?: unknown; login?: unknown; clients?: unknown };
+  if (typeof issuers === "object" && issuers !== null) {
+    for (const [name, issuer] of Object.entries(issuers as Record<string, Issuer | null>))
+      if (typeof issuer === "object" && issuer !== null) resolveCa(check, files, ["auth", "issuers", name], issuer);
+  }
+  if (typeof login === "object" && login !== null) resolveLogin(check, files, login as Login);
+  if (Array.isArray(clients)) {
+    for (const [i, client] of (clients as (Client | null)[]).entries())
+      if (typeof client === "object" && client !== null) resolveClient(check, files, ["auth", "clients", i], client);
+  }
+}
+
+function resolveLogin(check: CheckContext, files: FileReader, login: Login): void {
+  for (const kind of ["github", "oidc"] as const) {
+    const provider: unknown = login[kind];
+    if (typeof provider === "object" && provider !== null) resolveCa(check, files, ["auth", "login", kind], provider);
+  }
+  const password: unknown = login.password;
+  const path = ["auth", "login", "password", "users_file"];
+  if (login.password === undefined || typeof password !== "object" || password === null || !check.isSound(path)) return;
+  const names = readPeople(check, files, path, login.password.users_file);
+  // Of an OpenID provider's subjects nobody knows here.
+  if (names !== null && login.oidc === undefined) checkNames(check, names);
+  login.password.users_file = files.absolute(login.password.users_file);
+}
+
+/** The names of the file; null when it is wrong. Tells of its lines by their numbers: what stands in them may be a password. */
+function readPeople(check: CheckContext, files: FileReader, path: Path, file: string): string[] | null {
+  const text = keepText(check, files, path, file, () => null);
+  if (text === null) return null;
+  const { users, problems } = parsePasswordFile(text);
+  const shown = files.shown(path, file);
+  for (const { line, message } of problems.slice(0, MAX_LINES)) check.report(path, `File ${shown}: line ${line} ${message}`);
+  if (problems.length > MAX_LINES) check.report(path, `File ${shown}: ${problems.length - MAX_LINES} more lines are wrong`);
+  if (users.size === 0 && problems.length === 0)
+    check.warn(path, `File ${shown} has nobody in it; each line is NAME:HASH, and 'sidegate hash-password' prints one`);
+  return problems.length === 0 ? [...users.keys()] : null;
+}
+
+/** Names in `allow` that the file does not have. */
+function checkNames(check: CheckContext, names: readonly string[]): void {
+  for (const { path, way } of soundWays(check)) {
+    for (const kind of ["oauth", "session"] as const) {
+      for (const [at, name] of check.items([...path, kind, "allow", "users"], way[kind]?.allow?.users)) {
+        if (names.includes(name)) continue;
+        const meant = nearest(name, names);
+        check.warn(at, `User ${quote(check.text(at, name))} is not in the file of passwords${meant === null ? "" : `; did you mean '${meant}'?`}`);
+      }
+    }
+  }
+}
+
+function resolveClient(check: CheckContext, files: FileReader, path: Path, client: Client): void {
+  const keys = [...path, "jwks_file"];
+  if (client.jwks_file !== undefined && check.isSound(keys)) {
+    keepText(check, files, keys, client.jwks_file, explainJwks);
+    client.jwks_file = files.absolute(client.jwks_file);
+  }
+  if (typeof client.secret !== "string" || !check.isSound([...path, "secret"]) || !check.isSound([...path, "secret_file"])) return;
+  if (client.secret.length < MIN_SECRET_LENGTH) {
+    const key = check.isWritten([...path, "secret"]) ? "secret" : "secret_file";
+    check.report(
+      [...path, key],
+      `The secret has ${client.secret.length} characters, and fewer than ${MIN_SECRET_LENGTH} can be guessed; 'openssl rand -hex 32' makes one`,
+      "key",
+    );
+  }
+}

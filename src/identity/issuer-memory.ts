@@ -1,0 +1,36 @@
+// Answers that count for a while, by the hash of the token that they were given for.
+
+type Entry<T> = { readonly value: T; readonly untilMs: number };
+
+/** When it is full, the one that came first goes. */
+export class AnswerMemory<T> {
+  readonly #entries = new Map<string, Entry<T>>();
+  readonly #max: number;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get(hash: string): T | null {
+    const entry = this.#entries.get(hash);
+    if (entry === undefined) return null;
+    if (Date.now() < entry.untilMs) return entry.value;
+    this.#entries.delete(hash);
+    return null;
+  }
+
+  /** @param untilMs when it ends; not kept when that has passed */
+  put(hash: string, value: T, untilMs: number): void {
+    if (untilMs <= Date.now()) return;
+    this.#entries.delete(hash);
+    if (this.#entries.size >= this.#max) {
+      const [oldest] = this.#entries.keys();
+      if (oldest !== undefined) this.#entries.delete(oldest);
+    }
+    this.#entries.set(hash, { value, untilMs });
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
+}

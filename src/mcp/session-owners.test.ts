@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { SessionOwners } from "./session-owners.ts";
+
+test("#46 a session is its first user's until it ends, at each place for itself", () => {
+  const owners = new SessionOwners();
+  assert.equal(owners.isForeign("up", "s", "b"), false);
+  owners.bind("up", "s", "a");
+  owners.bind("up", "s", "b");
+  assert.equal(owners.isForeign("up", "s", "a"), false);
+  assert.equal(owners.isForeign("up", "s", "b"), true);
+  assert.equal(owners.isForeign("other", "s", "b"), false);
+  owners.unbind("up", "s", "b");
+  assert.equal(owners.isForeign("up", "s", "b"), true);
+  owners.unbind("up", "s", "a");
+  assert.equal(owners.size, 0);
+});
+
+test("memory is bounded: the session used longest ago goes first, and one who opens many loses their own", () => {
+  const owners = new SessionOwners(4, 2);
+  for (const session of ["1", "2", "3"]) owners.bind("up", session, "greedy");
+  assert.equal(owners.size, 2);
+  assert.equal(owners.isForeign("up", "1", "x"), false);
+  assert.equal(owners.isForeign("up", "3", "x"), true);
+  owners.bind("up", "a", "a");
+  owners.bind("up", "b", "b");
+  owners.bind("up", "2", "greedy");
+  owners.bind("up", "c", "c");
+  assert.equal(owners.size, 4);
+  assert.equal(owners.isForeign("up", "3", "x"), false);
+  assert.equal(owners.isForeign("up", "2", "x"), true);
+});
