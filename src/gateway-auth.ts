@@ -1,6 +1,7 @@
 // All that knows people and tokens, joined: the state, the authorization servers and the issuers that a plan wants, kept while they stay equal.
 import type { AuthorizationServer } from "./authorization-server/endpoint.ts";
-import type { LiveServer, OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/server.ts";
+import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/grants.ts";
+import type { LiveServer } from "./authorization-server/server.ts";
 import type { LiveIssuer } from "./identity/issuer.ts";
 import type { Plan } from "./plan/model.ts";
 import type { StateStore } from "./state/store.ts";
@@ -51,8 +52,7 @@ export class GatewayAuth {
       }
       const liveServers = new Map<string, { key: string; live: LiveServer }>();
       if (authorizationServers.length > 0) {
-        // Loaded by those who need them alone: they cost a start 150 ms.
-        const [{ openSqliteStore }, { openServer }] = await Promise.all([import("./state/sqlite.ts"), import("./authorization-server/server.ts")]);
+        const { openSqliteStore, openServer } = await loadLibraries();
         state = this.#state?.dir === stateDir ? this.#state : { dir: stateDir, store: await openSqliteStore(stateDir, this.#log) };
         const isSame = state === this.#state;
         for (const plan of authorizationServers) {
@@ -126,4 +126,19 @@ export class GatewayAuth {
 
 function kept<T>(present: { readonly key: string; readonly live: T } | undefined, key: string): T | null {
   return present?.key === key ? present.live : null;
+}
+
+/** Loaded by those who need them alone: they cost a start 150 ms. */
+async function loadLibraries() {
+  // oidc-provider tells standard error, where the log is, what it thinks of a Node.js whose build has no name of a release.
+  /* oxlint-disable no-console -- put back at once */
+  const { warn } = console;
+  console.warn = () => {};
+  try {
+    const [{ openSqliteStore }, { openServer }] = await Promise.all([import("./state/sqlite.ts"), import("./authorization-server/server.ts")]);
+    return { openSqliteStore, openServer };
+  } finally {
+    console.warn = warn;
+    /* oxlint-enable no-console */
+  }
 }

@@ -4,7 +4,8 @@ import type { ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
 import { formatAddress } from "./lib/address.ts";
 import type { Listeners } from "./listeners/apply.ts";
-import type { AuthWayPlan, PathMatch, Plan, PeopleMatch, TailnetMatch } from "./plan/model.ts";
+import type { AuthWayPlan, PeopleMatch, TailnetMatch } from "./plan/auth-model.ts";
+import type { PathMatch, Plan } from "./plan/model.ts";
 import type { TailnetStatus } from "./tailscale/status.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 

@@ -1,5 +1,5 @@
 // What the admin interface knows of OAuth: its clients, its grants, and taking them back.
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/server.ts";
+import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
 
 export type AdminAuth = {
   clients(): Promise<readonly OAuthClientInfo[]>;

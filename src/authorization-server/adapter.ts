@@ -94,7 +94,8 @@ export class ServerState {
     }
     const isToken = model === "AccessToken" || model === "ClientCredentials";
     await this.#store.set(this.#key(model, hashed), text, ttlMs === null || !isToken ? ttlMs : ttlMs + AFTERLIFE_MS);
-    const { grantId } = payload;
+    const { grantId, clientId } = payload;
+    if ((model === "AuthorizationCode" || model === "RefreshToken") && typeof clientId === "string") await this.#useClient(idHash(clientId));
     if (model === "RefreshToken" && typeof grantId === "string" && ttlMs !== null) await this.#keepAlive("Grant", idHash(grantId), ttlMs);
   }
 
@@ -125,8 +126,7 @@ export class ServerState {
   }
 
   /** A registered client was used. */
-  async useClient(id: string): Promise<void> {
-    const hashed = idHash(id);
+  async #useClient(hashed: string): Promise<void> {
     const untilMs = await this.#aliveUntil("Client", hashed);
     // Once a day is enough.
     if (untilMs !== null && untilMs - this.#now() < UNUSED_CLIENT_MS - 86_400_000) await this.#keepAlive("Client", hashed, UNUSED_CLIENT_MS);

@@ -1,11 +1,12 @@
 // Authorization requests that wait for a person, and what becomes of them.
-import type { OidcClient, Provider } from "oidc-provider";
+import { errors, type OidcClient, type Provider } from "oidc-provider";
 import { matchesPeople, type Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
-import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { ServerState } from "./adapter.ts";
 import { findBrowser } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
+import { forRequest } from "./inject.ts";
 import { errorPage, redirect } from "./pages.ts";
 import type { PendingAuthorization, PendingAuthorizations } from "./pending-authorization.ts";
 import { allScopes, findResource, NO_SCOPE } from "./resources.ts";
@@ -52,10 +53,20 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
     if (interaction === undefined || interaction.result !== undefined) return null;
     const { client_id: clientId, redirect_uri: redirectUri, resource: url, scope } = interaction.params;
     const resource = typeof url === "string" ? findResource(plan, url) : null;
-    const client = typeof clientId === "string" ? await provider().Client.find(clientId) : undefined;
+    const client = typeof clientId === "string" ? await findClient(request, clientId) : undefined;
     if (resource === null || client === undefined || typeof redirectUri !== "string") return null;
     const asked = String(scope ?? "").split(" ");
     return { interaction, pending: describe(uid, client, redirectUri, resource, asked) };
+  }
+
+  /** Undefined also when its document is gone, or cannot be fetched now. */
+  async function findClient(request: EndpointRequest, id: string): Promise<OidcClient | undefined> {
+    try {
+      return await forRequest(request, () => provider().Client.find(id));
+    } catch (error) {
+      if (error instanceof errors.OIDCProviderError) return undefined;
+      throw error;
+    }
   }
 
   async function takeWaiting(request: EndpointRequest, uid: string): Promise<Waiting | null> {

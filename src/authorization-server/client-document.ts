@@ -47,7 +47,11 @@ export async function fetchClientDocument(target: string | URL, { resolve, isPub
     connect: (options, callback) => connectTo({ ...options, hostname: address, servername: host }, callback),
   });
   try {
-    const { statusCode, headers, body } = await request(url, { dispatcher: agent, signal: stop, headers: { accept: "application/json", "user-agent": "sidegate" } });
+    const { statusCode, headers, body } = await request(url, {
+      dispatcher: agent,
+      signal: stop,
+      headers: { accept: "application/json", "user-agent": "sidegate" },
+    });
     const text = await body.text();
     if (statusCode !== 200) throw refusal(`'${host}' answered with status ${statusCode}`);
     const passed = Object.fromEntries(["cache-control", "expires"].flatMap((name) => (typeof headers[name] === "string" ? [[name, headers[name]]] : [])));

@@ -1,7 +1,7 @@
 // The endpoints of OAuth: what reaches oidc-provider, in which form, and what its answers look like.
 import type { Provider } from "oidc-provider";
 import { tryParseJson } from "./kept.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { header, queryOf } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { callProvider, type Inner } from "./inject.ts";
@@ -31,7 +31,11 @@ export class Endpoints {
     this.#provider = provider;
     this.#registrations = registrations;
     const document = metadataDocument(plan);
-    const metadata: Place = { methods: ["GET", "HEAD"], isOpen: true, handle: () => Promise.resolve(json(200, document, ["Cache-Control", "public, max-age=300"])) };
+    const metadata: Place = {
+      methods: ["GET", "HEAD"],
+      isOpen: true,
+      handle: () => Promise.resolve(json(200, document, ["Cache-Control", "public, max-age=300"])),
+    };
     this.#places = new Map<string, Place>([
       ["/authorize", { methods: ["GET", "POST"], isOpen: false, handle: (request) => this.#authorize(request) }],
       ["/token", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/token", (params) => shapeToken(plan, params)) }],
@@ -120,7 +124,10 @@ export class Endpoints {
   }
 
   async #forClients(request: EndpointRequest, inner: Inner): Promise<EndpointAnswer> {
-    const { answer } = await callProvider(this.#provider(), this.#plan.issuer, request, { ...inner, headers: { ...inner.headers, accept: "application/json" } });
+    const { answer } = await callProvider(this.#provider(), this.#plan.issuer, request, {
+      ...inner,
+      headers: { ...inner.headers, accept: "application/json" },
+    });
     return { ...answer, headers: [...answer.headers, ...NO_STORE, "Pragma", "no-cache"] };
   }
 
@@ -129,7 +136,9 @@ export class Endpoints {
     return errorPage({
       status,
       title: isOurs ? "This did not work" : "The application asked for something that cannot be",
-      message: isOurs ? "It is no fault of yours. Try again in a while." : `Its request was refused: ${description === "" ? error : `${description} (${error})`}.`,
+      message: isOurs
+        ? "It is no fault of yours. Try again in a while."
+        : `Its request was refused: ${description === "" ? error : `${description} (${error})`}.`,
       host: new URL(this.#plan.issuer).host,
       requestId,
     });

@@ -1,7 +1,7 @@
 // What the parts of the login flow share.
 import type { Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Signer } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";

@@ -1,10 +1,36 @@
 // What operators see of clients and grants, and how they take them back.
 import { personName } from "../identity/person.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { GrantAbout, Kept, ServerState } from "./adapter.ts";
 import type { LoginFlow } from "./login-flow.ts";
 import { NO_SCOPE } from "./resources.ts";
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./server.ts";
+
+/** `createdAt` and other times as ISO 8601. */
+export type OAuthClientInfo = {
+  readonly server: string;
+  readonly id: string;
+  readonly name: string;
+  /** `static`: of the file; `registered`: it registered itself; `document`: its id is the address of its metadata. */
+  readonly kind: "static" | "registered" | "document";
+  readonly redirectUris: readonly string[];
+  readonly createdAt: string | null;
+};
+
+export type OAuthGrantInfo = {
+  readonly server: string;
+  readonly id: string;
+  readonly client: string;
+  readonly clientName: string;
+  /** `github:octocat`. */
+  readonly user: string;
+  readonly resources: readonly string[];
+  readonly scopes: readonly string[];
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
+};
+
+/** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, and its registration. */
+export type Revocation = { readonly grant: string } | { readonly client: string } | { readonly user: string } | { readonly all: true };
 
 /** Static clients first, then those that registered themselves, then those of documents that somebody granted something to. */
 export async function listClients({ issuer, clients }: AuthorizationServerPlan, state: ServerState): Promise<OAuthClientInfo[]> {
@@ -27,7 +53,7 @@ export async function listClients({ issuer, clients }: AuthorizationServerPlan, 
     const client = String(payload["clientId"]);
     const before = documents.get(client);
     const redirectUris = [...new Set([...(before?.redirectUris ?? []), about.redirectUri])];
-    const createdAt = [before?.createdAt ?? iso(about.createdAtMs), iso(about.createdAtMs)].sort()[0] ?? null;
+    const createdAt = [before?.createdAt ?? iso(about.createdAtMs), iso(about.createdAtMs)].toSorted()[0] ?? null;
     documents.set(client, { server: issuer, id: client, name: about.clientName, kind: "document", redirectUris, createdAt });
   }
   return [...own, ...registered, ...documents.values()];

@@ -13,6 +13,8 @@ export type Call = {
   failure: { readonly error: string; readonly error_description?: string } | null;
   /** A person is asked next. */
   hasBegun: boolean;
+  /** A document was fetched: one is enough, also where oidc-provider asks for it again to say what went wrong. */
+  hasFetched: boolean;
 };
 
 export type Injected = { readonly answer: EndpointAnswer; readonly call: Call };
@@ -22,6 +24,15 @@ const calls = new AsyncLocalStorage<Call>();
 /** The request that is being served; null outside of one. */
 export function currentCall(): Call | null {
   return calls.getStore() ?? null;
+}
+
+/** What is asked of oidc-provider beside its endpoints, for a request. */
+export function forRequest<T>(request: EndpointRequest, work: () => Promise<T>): Promise<T> {
+  return calls.run(newCall(request), work);
+}
+
+function newCall(request: EndpointRequest): Call {
+  return { request, browser: findBrowser(request), failure: null, hasBegun: false, hasFetched: false };
 }
 
 /** `path` with its query; `cookies`: the only ones that go through, both ways. */
@@ -34,19 +45,21 @@ export type Inner = {
 };
 
 export async function callProvider(provider: Provider, issuer: string, request: EndpointRequest, inner: Inner): Promise<Injected> {
-  const call: Call = { request, browser: findBrowser(request), failure: null, hasBegun: false };
+  const call = newCall(request);
   const { host, protocol } = new URL(issuer);
   const cookie = passedCookies(request, inner.cookies);
   // Awaited inside: the request begins with that.
-  const response = await calls.run(call, async () =>
-    await inject(provider.callback(), {
-      method: inner.method,
-      url: inner.path,
-      // oidc-provider takes its own address from these; both are the issuer's.
-      headers: { ...inner.headers, host, "x-forwarded-proto": protocol.slice(0, -1), ...(cookie === "" ? {} : { cookie }) },
-      remoteAddress: "127.0.0.1",
-      ...(inner.method === "POST" ? { payload: inner.body } : {}),
-    }),
+  const response = await calls.run(
+    call,
+    async () =>
+      await inject(provider.callback(), {
+        method: inner.method,
+        url: inner.path,
+        // oidc-provider takes its own address from these; both are the issuer's.
+        headers: { ...inner.headers, host, "x-forwarded-proto": protocol.slice(0, -1), ...(cookie === "" ? {} : { cookie }) },
+        remoteAddress: "127.0.0.1",
+        ...(inner.method === "POST" ? { payload: inner.body } : {}),
+      }),
   );
   const headers = answerHeaders(response.headers, inner.cookies);
   return { answer: { status: response.statusCode, headers: [...headers, ...(call.hasBegun ? call.browser.headers : [])], body: response.payload }, call };

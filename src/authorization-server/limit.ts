@@ -32,5 +32,7 @@ export function createLimit(most: number, spanMs: number, now: () => number): Li
 
 /** Whoever has one IPv6 address has all of its /64. */
 function network(client: string): string {
-  return isIPv6(client) && !client.toLowerCase().startsWith("::ffff:") ? ipaddr.IPv6.networkAddressFromCIDR(`${client.replace(/%.*$/, "")}/64`).toString() : client;
+  return isIPv6(client) && !client.toLowerCase().startsWith("::ffff:")
+    ? ipaddr.IPv6.networkAddressFromCIDR(`${client.replace(/%.*$/, "")}/64`).toString()
+    : client;
 }

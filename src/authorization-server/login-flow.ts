@@ -2,7 +2,7 @@
 import type { Authentication } from "../identity/authenticate.ts";
 import type { Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import { createSigner, findBrowser, queryOf } from "./browser.ts";

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
 import { ProviderHttp, type ProviderAnswer } from "./provider-http.ts";

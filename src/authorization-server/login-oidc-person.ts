@@ -1,6 +1,6 @@
 // What the claims of an OpenID provider prove of a person. Providers differ, and their host tells which one it is.
 import { claimTexts, type Person } from "../identity/person.ts";
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 
 type OidcPlan = NonNullable<LoginPlan["oidc"]>;
 type Claims = Readonly<Record<string, unknown>>;

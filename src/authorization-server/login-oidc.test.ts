@@ -4,7 +4,7 @@ import { startOidcIssuer, type OidcIssuer, type OidcIssuerOptions } from "../../
 import { createTestCa } from "../../test/components/pki.ts";
 import { waitFor } from "../../test/components/wait.ts";
 import type { Person } from "../identity/person.ts";
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import { openLog } from "../telemetry/log.ts";
 import { openOidcLogin } from "./login-oidc.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";

@@ -2,7 +2,7 @@
 import * as oidc from "openid-client";
 import type { Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { lacksClaims, oidcPerson, tenantProblem } from "./login-oidc-person.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";

@@ -2,7 +2,7 @@
 import type { Person } from "../identity/person.ts";
 import { decoyHash, isUserName, verifyPassword } from "../lib/password-file.ts";
 import { printable } from "../lib/printable.ts";
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { LoginError } from "./login-source.ts";
 import type { LoginThrottle } from "./login-throttle.ts";

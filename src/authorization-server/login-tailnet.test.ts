@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { matchesPeople } from "../identity/person.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { PeopleMatch } from "../plan/model.ts";
+import type { PeopleMatch } from "../plan/auth-model.ts";
 import { tailnetPerson } from "./login-tailnet.ts";
 
 const LAPTOP: TailnetPeer = { address: "100.64.0.1", id: "n1", name: "laptop.tail.ts.net", shortName: "laptop", user: "alice@example.com", tags: [] };

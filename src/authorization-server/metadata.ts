@@ -1,5 +1,5 @@
 // What clients learn of the authorization server (RFC 8414, and OpenID Connect Discovery 1.0 for those that look there), and where.
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { ASSERTION_ALGORITHMS, AUTH_METHODS } from "./provider.ts";
 import { allScopes } from "./resources.ts";
 

@@ -68,7 +68,6 @@ declare module "oidc-provider" {
     readonly Grant: typeof Grant;
     callback(): (req: IncomingMessage, res: ServerResponse) => void;
     on(event: "server_error", listener: (ctx: OidcContext, error: unknown) => void): this;
-    on(event: "grant.success", listener: (ctx: OidcContext) => void): this;
   }
 
   type Check = object;
@@ -80,7 +79,9 @@ declare module "oidc-provider" {
     base(): Prompt[] & { clear(): void; add(prompt: Prompt): void };
   };
 
-  const errors: Readonly<Record<"InvalidTarget" | "InvalidScope" | "InvalidGrant" | "InvalidClient" | "InvalidClientAuth", new (...args: string[]) => Error>>;
+  const errors: Readonly<
+    Record<"OIDCProviderError" | "InvalidTarget" | "InvalidScope" | "InvalidGrant" | "InvalidClient" | "InvalidClientAuth", new (...args: string[]) => Error>
+  >;
 
   export { Provider, errors, interactionPolicy, type Adapter, type OidcClient, type OidcContext, type Payload, type Token };
 }

@@ -1,5 +1,5 @@
 // The ways to log in that a plan names, made live.
-import type { LoginPlan } from "../plan/model.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { openGithubLogin } from "./login-github.ts";
 import { openOidcLogin } from "./login-oidc.ts";

@@ -1,7 +1,7 @@
 // The page that asks a person whether a client may act for them. Everything that the client said of itself is shown as its own words.
 import { isLoopbackHost } from "../lib/public-url.ts";
 import { printable } from "../lib/printable.ts";
-import type { ScopePlan } from "../plan/model.ts";
+import type { ScopePlan } from "../plan/auth-model.ts";
 import type { EndpointAnswer } from "./endpoint.ts";
 import { html, type Html } from "./html.ts";
 import type { Offer } from "./login-ways.ts";

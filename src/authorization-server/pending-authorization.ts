@@ -1,6 +1,6 @@
 // What the login flow needs of the authorization requests that wait for a person.
 import type { Person } from "../identity/person.ts";
-import type { OAuthResourcePlan } from "../plan/model.ts";
+import type { OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 
 /** A request of a client that waits for a person's consent. All texts but the plan's are the client's own words. */

@@ -1,6 +1,6 @@
 // oidc-provider, set up for a plan: what it may do, for whom, and where it asks us.
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
-import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import { currentCall } from "./inject.ts";
 import type { ServerKeys } from "./keys.ts";
@@ -61,7 +61,7 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, fet
         useGrantedResource: () => true,
         getResourceServerInfo: (ctx: OidcContext, url: string, client: OidcClient) => resourceInfo(plan, ctx, url, client),
       },
-      clientIdMetadataDocument: { enabled: true, ack: "draft-02", cacheDuration: { min: 60, max: 86_400 }, allowFetch: mayFetch, allowClient: () => true },
+      clientIdMetadataDocument: { enabled: true, ack: "draft-02", cacheDuration: { min: 300, max: 86_400 }, allowFetch: mayFetch, allowClient: () => true },
     },
     responseTypes: ["code"],
     pkce: { required: () => true },
@@ -121,8 +121,8 @@ async function startInteraction(state: ServerState, uid: string): Promise<string
 
 /** Every authorization asks a person who logs in for it: nothing that happened before counts. */
 function createPolicy(): object {
-  const { base, Check, Prompt } = interactionPolicy;
-  const policy = base();
+  const { Check, Prompt } = interactionPolicy;
+  const policy = interactionPolicy.base();
   policy.clear();
   const login = new Check("no_login", "a person has to log in", "login_required", ({ oidc }) => oidc.result?.["login"] === undefined);
   const consent = new Check("no_consent", "a person has to consent", "consent_required", ({ oidc }) => oidc.result?.["consent"] === undefined);

@@ -1,6 +1,6 @@
 // Clients that register themselves (RFC 7591): what of their metadata is taken, and how it is read.
 import { isLoopbackHost } from "../lib/public-url.ts";
-import type { OAuthResourcePlan } from "../plan/model.ts";
+import type { OAuthResourcePlan } from "../plan/auth-model.ts";
 import { allScopes } from "./resources.ts";
 
 type Metadata = Record<string, unknown>;
@@ -12,7 +12,9 @@ const AUTH_METHODS: ReadonlySet<unknown> = new Set(["none", "client_secret_basic
 const GRANTS = ["authorization_code", "refresh_token"];
 // A browser would run or open what stands behind these, instead of giving it to an application.
 const FORBIDDEN_SCHEMES = new Set(
-  ["javascript", "data", "vbscript", "blob", "file", "filesystem", "about", "view-source", "ws", "wss", "ftp", "intent", "mailto", "tel", "sms"].map((s) => `${s}:`),
+  ["javascript", "data", "vbscript", "blob", "file", "filesystem", "about", "view-source", "ws", "wss", "ftp", "intent", "mailto", "tel", "sms"].map(
+    (s) => `${s}:`,
+  ),
 );
 
 /**

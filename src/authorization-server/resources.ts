@@ -1,6 +1,6 @@
 // What a client may ask for: which resource is meant, and which of its scopes.
 import { sameResourceKey } from "../lib/public-url.ts";
-import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 
 /** Granted where a resource needs no scopes: oidc-provider knows no grant of nothing. */
 export const NO_SCOPE = "sidegate";

@@ -1,6 +1,6 @@
 // One authorization server: its endpoints on the origin of its issuer.
 import type { Provider } from "oidc-provider";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, ServerState } from "./adapter.ts";
@@ -8,7 +8,7 @@ import { createApprovals } from "./approvals.ts";
 import { FETCH_DEPS, fetchClientDocument, type FetchDeps } from "./client-document.ts";
 import type { AuthorizationServer } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
-import { listClients, listGrants, revoke } from "./grants.ts";
+import { listClients, listGrants, revoke, type OAuthClientInfo, type OAuthGrantInfo, type Revocation } from "./grants.ts";
 import { currentCall } from "./inject.ts";
 import { openKeys, type ServerKeys } from "./keys.ts";
 import { createLimit } from "./limit.ts";
@@ -27,33 +27,6 @@ export type ServerDeps = {
   readonly openFlow?: typeof openLoginFlow;
 };
 
-/** `lastUsedAt` and other times as ISO 8601. */
-export type OAuthClientInfo = {
-  readonly server: string;
-  readonly id: string;
-  readonly name: string;
-  /** `static`: of the file; `registered`: it registered itself; `document`: its id is the address of its metadata. */
-  readonly kind: "static" | "registered" | "document";
-  readonly redirectUris: readonly string[];
-  readonly createdAt: string | null;
-};
-
-export type OAuthGrantInfo = {
-  readonly server: string;
-  readonly id: string;
-  readonly client: string;
-  readonly clientName: string;
-  /** `github:octocat`. */
-  readonly user: string;
-  readonly resources: readonly string[];
-  readonly scopes: readonly string[];
-  readonly createdAt: string;
-  readonly expiresAt: string | null;
-};
-
-/** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, and its registration. */
-export type Revocation = { readonly grant: string } | { readonly client: string } | { readonly user: string } | { readonly all: true };
-
 export type LiveServer = AuthorizationServer & {
   clients(): Promise<OAuthClientInfo[]>;
   grants(): Promise<OAuthGrantInfo[]>;
@@ -71,7 +44,10 @@ const FETCHES = { most: 20, spanMs: 600_000 };
  * Opens the server of a plan on its state, where it goes on with what was granted before.
  * @throws {StateError}
  */
-export async function openServer(plan: AuthorizationServerPlan, { store, log, documents = FETCH_DEPS, now = Date.now, openFlow = openLoginFlow }: ServerDeps): Promise<LiveServer> {
+export async function openServer(
+  plan: AuthorizationServerPlan,
+  { store, log, documents = FETCH_DEPS, now = Date.now, openFlow = openLoginFlow }: ServerDeps,
+): Promise<LiveServer> {
   const state = new ServerState(store, plan.issuer, now);
   const fetches = createLimit(FETCHES.most, FETCHES.spanMs, now);
   const open = async (): Promise<Opened> => {
@@ -80,26 +56,32 @@ export async function openServer(plan: AuthorizationServerPlan, { store, log, do
       state,
       keys,
       fetch: (url) => fetchClientDocument(url, documents),
-      mayFetch: () => fetches.take(currentCall()?.request.client ?? "") === 0,
+      mayFetch: () => {
+        const call = currentCall();
+        if (call === null || call.hasFetched) return false;
+        call.hasFetched = true;
+        return fetches.take(call.request.client) === 0;
+      },
     });
-    provider.on("server_error", (_ctx, error) => log.error({ server: plan.issuer, requestId: currentCall()?.request.requestId, err: error }, "an OAuth request failed"));
-    provider.on("grant.success", ({ oidc }) => {
-      if (oidc.client !== undefined) void state.useClient(oidc.client.clientId).catch((error: unknown) => log.warn({ err: error }, "cannot note the use of a client"));
-    });
+    provider.on("server_error", (_ctx, error) =>
+      log.error({ server: plan.issuer, requestId: currentCall()?.request.requestId, err: error }, "an OAuth request failed"),
+    );
     return { keys, provider, tokens: new TokenLookup(plan, state, keys, log, now) };
   };
   let current = await open();
   state.onGone = () => current.tokens.clear();
   const pending = createApprovals(plan, state, () => current.provider, now);
   const flow = openFlow(plan, { store, keys: { cookieKeys: current.keys.cookieKeys }, log, pending, now });
-  const endpoints = plan.resources.length === 0 ? null : new Endpoints(plan, () => current.provider, createLimit(REGISTRATIONS.most, REGISTRATIONS.spanMs, now));
+  const endpoints =
+    plan.resources.length === 0 ? null : new Endpoints(plan, () => current.provider, createLimit(REGISTRATIONS.most, REGISTRATIONS.spanMs, now));
   // One timer for what is done now and then: unused things go, keys change.
   let isClosed = false;
   let timer = setTimeout(tend, SWEEP_MS / 100).unref();
   return {
     issuer: plan.issuer,
     serves: (origin, path) => flow.serves(origin, path) || (origin === plan.issuer && endpoints?.serves(path) === true),
-    handle: (request) => (flow.serves(request.origin, request.path) ? flow.handle(request) : (endpoints?.handle(request) ?? Promise.reject(new Error("Not an endpoint")))),
+    handle: (request) =>
+      flow.serves(request.origin, request.path) ? flow.handle(request) : (endpoints?.handle(request) ?? Promise.reject(new Error("Not an endpoint"))),
     tokens: { find: (token) => current.tokens.find(token) },
     findSession: (cookie, origin) => flow.findSession(cookie, origin),
     loginLocation: (origin, returnTo) => flow.loginLocation(origin, returnTo),

@@ -4,7 +4,7 @@ import type { Authentication, Proof } from "../identity/authenticate.ts";
 import { matchesPeople, personName, type Person } from "../identity/person.ts";
 import { expandScopes } from "../identity/scopes.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import type { ServerKeys } from "./keys.ts";

@@ -1,5 +1,5 @@
 // How the commands show OAuth. All that clients and people are called passes through plainLine.
-import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/server.ts";
+import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
 import { fromNow } from "./certificate-text.ts";
 import { formatTable, type Cell } from "./table.ts";
 

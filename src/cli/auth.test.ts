@@ -7,7 +7,7 @@ import { NO_AUTH } from "../../test/components/no-auth.ts";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
 import { startAdmin } from "../admin/admin.ts";
 import type { AdminAuth } from "../admin/auth.ts";
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/server.ts";
+import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
 import { StateError } from "../state/state-error.ts";
 import { openLog } from "../telemetry/log.ts";
 import { formatClients, formatGrants } from "./auth-text.ts";

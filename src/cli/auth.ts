@@ -1,6 +1,6 @@
 // sidegate auth: shows the clients and grants of the running gateway, and takes grants back.
 import { isUser } from "../admin/auth.ts";
-import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/server.ts";
+import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
 import { GatewayError } from "../lib/errors.ts";
 import { askAdmin } from "./admin-client.ts";
 import { formatClients, formatGrants } from "./auth-text.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { routePlan } from "../../test/components/http-gateway.ts";
-import type { AuthWayPlan, PeopleMatch, RoutePlan } from "../plan/model.ts";
+import type { AuthWayPlan, PeopleMatch } from "../plan/auth-model.ts";
+import type { RoutePlan } from "../plan/model.ts";
 import { compileExternalServers } from "./compile-external-servers.ts";
 
 const corp = { metadata: async () => "corp" };

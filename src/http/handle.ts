@@ -60,7 +60,7 @@ function decide(x: Exchange, route: LiveRoute): void {
   const preflight = preflightAnswer(x, route.plan.cors); // Before auth: browsers send no credentials with it.
   if (preflight !== null && x.asker === null) return answer(x, 204, preflight);
   admitOrigin(x, route); // Before credentials: a page of a stranger must not use those of its visitor.
-  if (preflight !== null) return answerPermitted(x, null); // The proxy's own upstream answers it.
+  if (preflight?.includes("Access-Control-Allow-Origin") === true) return answerPermitted(x, null); // The proxy's own upstream answers it.
   const authentication = identify(x, route);
   if (!(authentication instanceof Promise)) return admit(x, route, authentication);
   inTime(x, authentication).then(

@@ -23,7 +23,7 @@ export function leadToLogin(x: Exchange, location: string): void {
 
 /** Browsers say so themselves (the Fetch standard's metadata headers); old ones ask for HTML. */
 function isNavigation(x: Exchange): boolean {
-  if ((x.method !== "GET" && x.method !== "HEAD") || x.upgradeSocket !== null || x.authorization !== null) return false;
+  if ((x.method !== "GET" && x.method !== "HEAD") || x.upgradeSocket !== null) return false;
   const mode = x.header("sec-fetch-mode");
   if (mode !== null) return mode === "navigate";
   return x.header("accept")?.includes("text/html") === true && x.header("x-requested-with") === null && x.header("upgrade") === null;

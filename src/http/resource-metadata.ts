@@ -1,7 +1,8 @@
 // The metadata of protected resources (RFC 9728): what clients learn of each route whose tokens they can get by themselves.
 import { sameResourceKey } from "../lib/public-url.ts";
 import { matchPath } from "../plan/match-path.ts";
-import type { ResourceMetadataPlan, RoutePlan } from "../plan/model.ts";
+import type { ResourceMetadataPlan } from "../plan/auth-model.ts";
+import type { RoutePlan } from "../plan/model.ts";
 
 const WELL_KNOWN = "/.well-known/oauth-protected-resource";
 

@@ -1,7 +1,7 @@
 // Where authorization servers are reached: by which host names, and under which public origins.
 import type { AuthorizationServer } from "../authorization-server/endpoint.ts";
 import { GatewayError } from "../lib/errors.ts";
-import type { AuthorizationServerPlan } from "../plan/model.ts";
+import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 
 /** A server, and the public origin under which it is reached by a host name. */
 export type ServerPlace = { readonly server: AuthorizationServer; readonly origin: string };

@@ -1,7 +1,8 @@
 // What the requests of an HTTP listener need: one immutable object for each plan, and the live counts that outlast it.
 import type { AuthorizationServer } from "../authorization-server/endpoint.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
-import type { Plan, HttpListenerPlan, RoutePlan, AuthWayPlan } from "../plan/model.ts";
+import type { AuthWayPlan } from "../plan/auth-model.ts";
+import type { Plan, HttpListenerPlan, RoutePlan } from "../plan/model.ts";
 import { compileRoutes, type RouteTable } from "../plan/match.ts";
 import type { LiveIssuer } from "../identity/issuer.ts";
 import { buildTokenIndex, type TokenIndex, type TokenSource } from "../identity/authenticate.ts";

@@ -1,6 +1,6 @@
 // Who makes a request, found out from its credentials: what kind of bearer token it is, and who knows it.
 import { hash, timingSafeEqual } from "node:crypto";
-import type { ScopePlan, TokenPlan } from "../plan/model.ts";
+import type { ScopePlan, TokenPlan } from "../plan/auth-model.ts";
 import type { Identity } from "./identity.ts";
 import type { Person } from "./person.ts";
 import { expandScopes } from "./scopes.ts";

@@ -1,6 +1,6 @@
 // Whether a route lets a request in. Its Permit is the only thing that opens the way to an upstream.
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { AuthWayPlan } from "../plan/model.ts";
+import type { AuthWayPlan } from "../plan/auth-model.ts";
 import type { Authentication, Proof } from "./authenticate.ts";
 import { admittedIdentity, type ClientCertificate } from "./client-certificate.ts";
 import type { Identity } from "./identity.ts";

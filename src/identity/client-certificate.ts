@@ -3,7 +3,7 @@ import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { commonName, distinguishedName, parseAltName, parseAltNames } from "../lib/subject-names.ts";
-import type { AuthWayPlan } from "../plan/model.ts";
+import type { AuthWayPlan } from "../plan/auth-model.ts";
 import type { Identity } from "./identity.ts";
 
 type CertificateWay = Extract<AuthWayPlan, { kind: "client_certificate" }>;

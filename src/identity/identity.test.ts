@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import type { AuthWayPlan, PeopleMatch } from "../plan/model.ts";
+import type { AuthWayPlan, PeopleMatch } from "../plan/auth-model.ts";
 import { authenticate as authenticateMaybe, type Authentication, buildTokenIndex, type Proof, type TokenIndex, type TokenSource } from "./authenticate.ts";
 import { authorize } from "./authorize.ts";
 import type { Person } from "./person.ts";

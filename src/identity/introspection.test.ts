@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer } from "../../test/components/fake-issuer.ts";
 import { waitFor } from "../../test/components/wait.ts";
-import type { IssuerPlan } from "../plan/model.ts";
+import type { IssuerPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { openIssuer, type LiveIssuer } from "./issuer.ts";
 

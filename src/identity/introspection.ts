@@ -1,5 +1,5 @@
 // Asking an issuer about a token that says nothing by itself (RFC 7662).
-import type { IssuerPlan } from "../plan/model.ts";
+import type { IssuerPlan } from "../plan/auth-model.ts";
 import type { Authentication, Proof } from "./authenticate.ts";
 import { AnswerMemory } from "./issuer-memory.ts";
 import type { JsonObject } from "./issuer-transport.ts";

@@ -1,6 +1,6 @@
 // Who a token of an issuer speaks of, and for whom it was made.
 import { asciiName } from "../lib/printable.ts";
-import type { IssuerPlan, ScopePlan } from "../plan/model.ts";
+import type { IssuerPlan, ScopePlan } from "../plan/auth-model.ts";
 import type { Proof } from "./authenticate.ts";
 import type { Identity } from "./identity.ts";
 import type { JsonObject } from "./issuer-transport.ts";

@@ -4,7 +4,7 @@ import { createConnector } from "../lib/connector.ts";
 import { describeSystemError, GatewayError, systemErrorCode } from "../lib/errors.ts";
 import { printable } from "../lib/printable.ts";
 import { isLoopbackHost } from "../lib/public-url.ts";
-import type { IssuerPlan } from "../plan/model.ts";
+import type { IssuerPlan } from "../plan/auth-model.ts";
 
 type Answer = { readonly status: number; readonly text: string };
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -12,6 +12,8 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 const TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 262_144;
 const MAX_CONNECTIONS = 16;
+// Metadata in its last place, then keys.
+const LINGER_MS = 30_000;
 
 /** Why an issuer did not give what was asked for, in words for the log. Never holds a token or a secret. */
 export class IssuerError extends GatewayError {
@@ -65,9 +67,13 @@ export class IssuerTransport {
     throw new IssuerError(`Issuer '${this.#name}' answered with status ${status} at '${printable(url)}'${advice}`);
   }
 
+  /** What is under way may still end well: a request keeps the plan that it started with. */
   close(): void {
-    this.#stop.abort(new Error("stopped"));
-    void this.#agent.destroy().catch(() => {});
+    const end = (): void => {
+      this.#stop.abort(new Error("stopped"));
+      void this.#agent.destroy().catch(() => {});
+    };
+    setTimeout(end, LINGER_MS).unref();
   }
 
   async #send(url: string, method: "GET" | "POST", headers: Readonly<Record<string, string>>, body: string | null): Promise<Answer> {

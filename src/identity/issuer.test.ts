@@ -4,7 +4,7 @@ import { test, type TestContext } from "node:test";
 import { exportSPKI } from "jose";
 import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
 import { waitFor } from "../../test/components/wait.ts";
-import type { IssuerPlan, PeopleMatch, ScopePlan } from "../plan/model.ts";
+import type { IssuerPlan, PeopleMatch, ScopePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Authentication } from "./authenticate.ts";
 import { metadataUrls } from "./issuer-metadata.ts";
@@ -541,6 +541,20 @@ test("a document of keys that is empty, malformed or too long does not take the 
       { abortOnError: true },
     );
   }
+});
+
+test("a request that waits for an issuer which goes with a reload still gets its answer", async (t) => {
+  const { fake, live } = await start(t);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  fake.pages.set("/keys", async (req, res, body) => {
+    await promise;
+    return json({ keys: [key.jwk] })(req, res, body);
+  });
+  const found = live.find(await signToken(fake.issuer, key));
+  await waitFor(() => fake.hits.get("/keys") === 1);
+  live.close();
+  resolve();
+  assert.equal((await found)?.kind, "identity");
 });
 
 test("an issuer that takes a connection and says nothing costs one wait of 5 s", async (t) => {

@@ -1,6 +1,6 @@
 // An issuer of tokens outside of the gateway: its keys, and who its tokens speak of.
 import { hash } from "node:crypto";
-import type { IssuerPlan, ScopePlan } from "../plan/model.ts";
+import type { IssuerPlan, ScopePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Authentication, Proof, TokenSource } from "./authenticate.ts";
 import { Introspection } from "./introspection.ts";

@@ -1,6 +1,6 @@
 // Whether a JWT is one that its issuer has made for us: signature, type, times and audience (RFC 9068, 4; RFC 8725).
 import { errors, jwtVerify } from "jose";
-import type { IssuerPlan } from "../plan/model.ts";
+import type { IssuerPlan } from "../plan/auth-model.ts";
 import type { JsonObject } from "./issuer-transport.ts";
 import { Kept } from "./issuer-kept.ts";
 import type { JwtKeys } from "./jwt-keys.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { PeopleMatch } from "../plan/model.ts";
+import type { PeopleMatch } from "../plan/auth-model.ts";
 import { claimTexts, matchesPeople, type Person } from "./person.ts";
 
 const NOBODY: PeopleMatch = {

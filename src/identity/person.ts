@@ -1,7 +1,7 @@
 // What a login or a token says of somebody, and whether that is one of those whom a way admits.
 import { asciiName } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { PeopleMatch } from "../plan/model.ts";
+import type { PeopleMatch } from "../plan/auth-model.ts";
 import { matchesTailnet } from "./tailnet.ts";
 
 /** Plain data: it is kept as JSON with the grants of whom it describes. What the source does not tell is null or empty. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ScopePlan } from "../plan/model.ts";
+import type { ScopePlan } from "../plan/auth-model.ts";
 import { expandScopes } from "./scopes.ts";
 
 const known = new Map<string, ScopePlan>(

@@ -1,5 +1,5 @@
 // Scopes that include others.
-import type { ScopePlan } from "../plan/model.ts";
+import type { ScopePlan } from "../plan/auth-model.ts";
 
 /** The scopes with all that they include, each once; the given ones come first. */
 export function expandScopes(scopes: readonly string[], known: ReadonlyMap<string, ScopePlan>): readonly string[] {

@@ -1,7 +1,8 @@
 // Who a node of the tailnet is, and which rules it meets.
 import { asciiName } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { ListenerPlan, TailnetMatch } from "../plan/model.ts";
+import type { TailnetMatch } from "../plan/auth-model.ts";
+import type { ListenerPlan } from "../plan/model.ts";
 import type { Identity } from "./identity.ts";
 
 const identities = new WeakMap<TailnetPeer, Identity>();

@@ -5,7 +5,7 @@ import { parseJwks } from "../lib/jwks.ts";
 import { parsePasswordFile } from "../lib/password-file.ts";
 import { routePublicUrl, sameResourceKey } from "../lib/public-url.ts";
 import { claimPath, peopleMatch } from "./build-people.ts";
-import type { AuthorizationServerPlan, ClientPlan, IssuerPlan, LoginPlan, OAuthResourcePlan, PeopleMatch, ScopePlan } from "./model.ts";
+import type { AuthorizationServerPlan, ClientPlan, IssuerPlan, LoginPlan, OAuthResourcePlan, PeopleMatch, ScopePlan } from "./auth-model.ts";
 import { durationMs } from "./units.ts";
 
 type Route = Language.Route;

@@ -1,7 +1,7 @@
 // Whom a way admits, out of what the file says of people.
 import type * as Language from "../config/types.ts";
 import { tailnetMatch } from "./build-tailscale.ts";
-import type { PeopleMatch } from "./model.ts";
+import type { PeopleMatch } from "./auth-model.ts";
 
 const NOBODY: PeopleMatch = {
   githubUsers: null,

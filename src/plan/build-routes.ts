@@ -6,7 +6,8 @@ import { serverUrl } from "./build-auth.ts";
 import { peopleMatch } from "./build-people.ts";
 import { tailnetMatch } from "./build-tailscale.ts";
 import type { UpstreamPlans } from "./build-upstreams.ts";
-import type { AuthWayPlan, CorsPlan, HeaderRules, PathMatch, ResourceMetadataPlan, RoutePlan } from "./model.ts";
+import type { AuthWayPlan, ResourceMetadataPlan } from "./auth-model.ts";
+import type { CorsPlan, HeaderRules, PathMatch, RoutePlan } from "./model.ts";
 import { durationMs } from "./units.ts";
 
 /** Higher priority first, then the more specific host, then the more specific path, then the order of the file. */

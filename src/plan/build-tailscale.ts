@@ -3,7 +3,8 @@ import { join } from "node:path";
 import type * as Language from "../config/types.ts";
 import { parseListenAddress } from "../lib/address.ts";
 import { parseTailscaleFlags } from "../lib/tailscale-flags.ts";
-import type { TailnetMatch, TailscalePlan } from "./model.ts";
+import type { TailnetMatch } from "./auth-model.ts";
+import type { TailscalePlan } from "./model.ts";
 import { durationMs } from "./units.ts";
 
 /** Null when the configuration has no `tailscale`, which `loadConfig` gives to all that have a listener on the tailnet. */

@@ -21,18 +21,8 @@ import { sameResourceKey } from "../../src/lib/public-url.ts";
 import { wantsUpgrade } from "../../src/http/upgrade.ts";
 import { AddressSet, parseDialAddress } from "../../src/lib/address.ts";
 import { rememberPeer, type TailnetPeer } from "../../src/lib/tailnet-peer.ts";
-import type {
-  AuthWayPlan,
-  AuthorizationServerPlan,
-  HttpListenerPlan,
-  OAuthResourcePlan,
-  PeopleMatch,
-  ResourceMetadataPlan,
-  RoutePlan,
-  TargetScheme,
-  TokenPlan,
-  UpstreamPlan,
-} from "../../src/plan/model.ts";
+import type { AuthWayPlan, AuthorizationServerPlan, OAuthResourcePlan, PeopleMatch, ResourceMetadataPlan, TokenPlan } from "../../src/plan/auth-model.ts";
+import type { HttpListenerPlan, RoutePlan, TargetScheme, UpstreamPlan } from "../../src/plan/model.ts";
 import type { AccessLogWriter } from "../../src/telemetry/access-log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import type { Log } from "../../src/telemetry/log.ts";

@@ -10,7 +10,7 @@ import { redirect } from "../../src/authorization-server/pages.ts";
 import type { Person } from "../../src/identity/person.ts";
 import { cookieValue } from "../../src/lib/cookies.ts";
 import type { TailnetPeer } from "../../src/lib/tailnet-peer.ts";
-import type { AuthorizationServerPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/model.ts";
+import type { AuthorizationServerPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/auth-model.ts";
 import type { Log } from "../../src/telemetry/log.ts";
 import { memoryStore, type MemoryStore } from "./memory-store.ts";
 
@@ -163,7 +163,7 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
               return person(name, "password");
             },
           },
-    tailnet: (peer) => (options.tailnet === true && peer?.user != null ? { ...person(peer.user, "tailnet"), peer } : null),
+    tailnet: (peer) => (options.tailnet === true && peer !== null && peer.user !== null ? { ...person(peer.user, "tailnet"), peer } : null),
     close() {},
   };
   let isWaiting = true;

@@ -1,12 +1,13 @@
 // An authorization server without sockets: requests as the gateway hands them over, a browser with cookies, and a person who consents.
 import { createHash, randomBytes } from "node:crypto";
 import assert from "node:assert/strict";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { EndpointAnswer, EndpointRequest } from "../../src/authorization-server/endpoint.ts";
 import type { LoginFlow, LoginFlowDeps } from "../../src/authorization-server/login-flow.ts";
 import type { PendingAuthorizations } from "../../src/authorization-server/pending-authorization.ts";
 import { openServer, type LiveServer, type ServerDeps } from "../../src/authorization-server/server.ts";
 import type { Person } from "../../src/identity/person.ts";
-import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/model.ts";
+import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/auth-model.ts";
 import type { StateStore } from "../../src/state/store.ts";
 import { openLog } from "../../src/telemetry/log.ts";
 
@@ -86,7 +87,7 @@ export function memoryStore(now: () => number = Date.now): StateStore {
   const set = (key: string, value: string, ttlMs: number | null): void => void map.set(key, { value, until: ttlMs === null ? Infinity : now() + ttlMs });
   // As with a real store, other work comes between a call and its answer.
   const later = async <T>(work: () => T): Promise<T> => {
-    await Promise.resolve();
+    await nextTurn();
     return work();
   };
   return {
@@ -109,7 +110,7 @@ export function memoryStore(now: () => number = Date.now): StateStore {
       later(() =>
         [...map.keys()]
           .filter((key) => key.startsWith(prefix) && live(key) !== null)
-          .sort()
+          .toSorted()
           .map((key) => ({ key, value: live(key) ?? "" })),
       ),
     close: () => Promise.resolve(),

@@ -47,7 +47,7 @@ have_package() {
 }
 
 missing_packages() {
-  for package in nginx-light haproxy caddy socat wrk nghttp2-client docker.io mmdebstrap python3-venv openssl curl; do
+  for package in nginx-light haproxy caddy socat wrk nghttp2-client chromium docker.io mmdebstrap python3-venv openssl curl; do
     have_package "$package" || printf '%s ' "$package"
   done
 }

@@ -15,10 +15,12 @@ const JSON_TYPE = { "content-type": "application/json", accept: "application/jso
 
 for (const tls of [false, true])
   test(`#40 ${tls ? "https" : "http"}: the first event comes before the upstream has ended, also to a client that takes gzip`, async () => {
+    let begin = (): void => {};
     let finish = (): void => {};
     await using origin = await startOrigin((_req, res) => {
       res.writeHead(200, { "Content-Type": "text/event-stream" });
-      res.write("data: 1\n\n");
+      res.flushHeaders();
+      begin = () => void res.write("data: 1\n\n");
       finish = () => void res.end("data: 2\n\n");
     });
     await using gateway = await startHttpGateway({ targets: [origin.url], routes: [MCP], tls });
@@ -30,6 +32,8 @@ for (const tls of [false, true])
     });
     let text = "";
     response.on("data", (chunk) => (text += String(chunk)));
+    // The head came before any event.
+    begin();
     await waitFor(() => text === "data: 1\n\n");
     assert.equal(response.headers["content-encoding"], undefined);
     assert.equal(response.headers["x-accel-buffering"], "no");

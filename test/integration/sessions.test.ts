@@ -22,7 +22,7 @@ test("a page leads to the login on the issuer's host and back, and the cookie is
 });
 
 test("the cookie of a session is for https, this host and no script", async () => {
-  const { flow } = await startLoginFlow({ plan: { issuer: "https://id.test", sessionOrigins: new Set(["https://id.test"]) }, tailnet: true });
+  await using server = await startLoginFlow({ plan: { issuer: "https://id.test", sessionOrigins: new Set(["https://id.test"]) }, tailnet: true });
   const request = {
     method: "GET",
     path: "/.sidegate/login",
@@ -32,12 +32,12 @@ test("the cookie of a session is for https, this host and no script", async () =
     peer: ALICE_PEER,
     requestId: "r",
   };
-  const first = await flow.handle({ ...request, target: "/.sidegate/login?return_to=/x", headers: [] });
+  const first = await server.flow.handle({ ...request, target: "/.sidegate/login?return_to=/x", headers: [] });
   const browser = /^(__Host-sidegate-browser=[^;]+); Path=\/; HttpOnly; SameSite=Lax; Secure$/.exec(
     first.headers[first.headers.indexOf("Set-Cookie") + 1] ?? "",
   );
   assert.ok(browser !== null);
-  const second = await flow.handle({ ...request, target: "/.sidegate/login?return_to=/x", headers: ["cookie", browser[1] ?? ""] });
+  const second = await server.flow.handle({ ...request, target: "/.sidegate/login?return_to=/x", headers: ["cookie", browser[1] ?? ""] });
   assert.equal(second.headers[second.headers.indexOf("Location") + 1], "/x");
   assert.match(
     second.headers[second.headers.indexOf("Set-Cookie") + 1] ?? "",
@@ -53,7 +53,8 @@ test("a login that somebody else began does not become this browser's", async ()
   await attacker.open(`${server.app}/x`, { stopAt: "http://idp.localhost" });
   const handoff = await attacker.open(`${server.issuer}/callback?code=c-1&state=${source.started[0]?.state}`, { stopAt: `${server.app}/.sidegate/session` });
   assert.match(handoff.url.search, /^\?code=[\w-]{43}$/);
-  await victim.open(`${server.app}/open`);
+  // It has begun a login of its own: it is known here.
+  await victim.open(`${server.app}/y`, { stopAt: "http://idp.localhost" });
   const page = await victim.open(handoff.url);
   assert.equal(page.status, 400);
   assert.ok(!victim.cookies(server.app).has("sidegate"));
@@ -94,11 +95,12 @@ test("nobody can have a login end where they like", async () => {
   const source = fakeSource();
   await using server = await startLoginFlow({ external: [source] });
   await using browser = scriptedBrowser();
-  const text = Buffer.from(
-    JSON.stringify({ kind: "session", origin: "https://evil.example", returnTo: "/", browser: "x", choose: false, untilMs: 9e15 }),
-  ).toString("base64url");
-  for (const request of [text, `${text}.`, `${text}.AAAA`])
-    assert.equal((await browser.open(`${server.issuer}/.sidegate/login?request=${request}`)).status, 400);
+  for (const origin of ["https://evil.example", server.app]) {
+    const asked = { kind: "session", origin, returnTo: "/", browser: "x", choose: false, untilMs: 9e15 };
+    const text = Buffer.from(JSON.stringify(asked)).toString("base64url");
+    for (const request of [text, `${text}.`, `${text}.AAAA`])
+      assert.equal((await browser.open(`${server.issuer}/.sidegate/login?request=${request}`)).status, 400);
+  }
   assert.equal(source.started.length, 0);
 });
 

@@ -38,6 +38,7 @@ const ROUTES = [
   asked(MCP, [oauthWay(MCP, ["tools"])], { path: { kind: "prefix", path: "/tools" } }),
   asked(MCP, [oauthWay(MCP)], { path: { kind: "prefix", path: "/get" }, methods: new Set(["GET"]) }),
   asked(MCP, [oauthWay(MCP)], { path: { kind: "prefix", path: "/cors" }, cors: CORS, origins: new Set([APP, "https://page.example"]) }),
+  asked(MCP, [oauthWay(MCP)], { path: { kind: "prefix", path: "/page-free" }, cors: CORS, origins: null }),
   asked(`${APP}/hubot`, [sessionWay({ ...NOBODY, githubUsers: new Set(["hubot"]) })]),
   asked(`${APP}/public`, [], { auth: null, resource: null, origins: null }),
   asked(`${APP}/tailnet`, [{ kind: "tailnet", match: match({}) }], { resource: null }),
@@ -114,6 +115,7 @@ for (const [form, describe] of [
     assert.equal((await ask("POST", APP + "/", { ...SESSION, "sec-fetch-site": "cross-site" })).status, 403);
     assert.equal((await ask("OPTIONS", `${APP}/cors`, { origin: "https://page.example", "access-control-request-method": "GET" })).status, 200);
     assert.equal((await ask("OPTIONS", `${APP}/cors`, { origin: "https://evil.example", "access-control-request-method": "GET" })).status, 403);
+    assert.equal((await ask("OPTIONS", `${APP}/page-free`, { origin: "https://evil.example", "access-control-request-method": "GET" })).status, 401);
     assert.equal((await ask("OPTIONS", MCP, { origin: APP, "access-control-request-method": "GET" })).status, 401);
     // A described HEAD has an answer with a body like others.
     const head = await ask("HEAD", MCP);
@@ -216,6 +218,9 @@ test("a question counts and is logged as the request that it describes", async (
     },
   );
   assert.equal(gateway.state.live.active, 0);
+  await fetchFrom(gateway.port, "/verify", { headers: forwarded("GET", MCP) });
+  await waitFor(() => gateway.accessLog.length === 2);
+  assert.deepEqual([gateway.accessLog[1]?.["identity"], gateway.accessLog[1]?.["status"]], [undefined, 401], "it is not the proxy that was refused");
 });
 
 for (const kind of ["nginx", "caddy"] as const) {
