@@ -47,6 +47,7 @@ auth:
   tokens:
     # Only the hash of the token stands here; the token itself is in the file 'token'.
     - { name: demo, sha256: "${tokenHash}", scopes: [mcp] }
+    - { name: operator, sha256: "${randomBytes(32).toString("hex")}", scopes: [mcp, admin] } # a token that nobody has
 
 routes:
   - path: /mcp

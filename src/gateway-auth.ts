@@ -1,6 +1,7 @@
 // All that knows people and tokens, joined: the state, the authorization servers and the issuers that a plan wants, kept while they stay equal.
 import type { AuthorizationServer } from "./authorization-server/endpoint.ts";
 import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/grants.ts";
+import { LoginThrottle } from "./authorization-server/login-throttle.ts";
 import type { LiveServer } from "./authorization-server/server.ts";
 import type { LiveIssuer } from "./identity/issuer.ts";
 import type { Plan } from "./plan/model.ts";
@@ -25,6 +26,8 @@ const NONE = { servers: new Map(), issuers: new Map() };
 
 export class GatewayAuth {
   readonly #log: Log;
+  // One for all servers, over every reload: whoever guesses passwords does not begin anew at another host, nor after an edit.
+  readonly #throttle = new LoginThrottle();
   #state: State | null = null;
   #current: { readonly servers: Keyed<LiveServer>; readonly issuers: Keyed<LiveIssuer> } = NONE;
 
@@ -57,7 +60,7 @@ export class GatewayAuth {
         const isSame = state === this.#state;
         for (const plan of authorizationServers) {
           const live =
-            (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ?? opening(await openServer(plan, { store: state.store, log: this.#log }));
+            (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ?? opening(await openServer(plan, { store: state.store, log: this.#log, throttle: this.#throttle }));
           liveServers.set(plan.issuer, { key: plan.key, live });
         }
       }

@@ -42,15 +42,17 @@ function browserCookieName(origin: string): string {
 /** What is signed says what it is for: a signature is worth nothing elsewhere. */
 export type Signer = { sign(parts: readonly string[]): string; verify(signature: string, parts: readonly string[]): boolean };
 
-/** @param keys the first signs, all verify */
-export function createSigner(keys: readonly string[]): Signer {
-  const [first] = keys;
-  if (first === undefined) throw new RangeError("No key to sign with");
+/** @param keys those of now, which change with time: the first signs, all verify */
+export function createSigner(keys: { readonly cookieKeys: readonly string[] }): Signer {
   return {
-    sign: (parts) => signature(first, parts).toString("base64url"),
+    sign: (parts) => {
+      const [first] = keys.cookieKeys;
+      if (first === undefined) throw new RangeError("No key to sign with");
+      return signature(first, parts).toString("base64url");
+    },
     verify: (text, parts) => {
       const given = Buffer.from(text, "base64url");
-      return keys.some((key) => {
+      return keys.cookieKeys.some((key) => {
         const wanted = signature(key, parts);
         return given.length === wanted.length && timingSafeEqual(given, wanted);
       });

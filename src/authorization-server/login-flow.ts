@@ -1,7 +1,6 @@
 // People who log in, for a client or for pages: which page or endpoint a request is for, and the way back from an identity provider.
 import type { Authentication } from "../identity/authenticate.ts";
 import type { Person } from "../identity/person.ts";
-import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -11,6 +10,7 @@ import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { failurePage, hostOf, wrongMethod, type FlowContext } from "./flow-context.ts";
 import { createLoginStates, type LoginUnderWay } from "./flow-state.ts";
 import { LoginError } from "./login-source.ts";
+import { LoginThrottle } from "./login-throttle.ts";
 import { openLoginWays } from "./open-login-ways.ts";
 import type { LoginWays } from "./login-ways.ts";
 import { errorPage, redirect } from "./pages.ts";
@@ -20,10 +20,12 @@ import { Sessions } from "./sessions.ts";
 
 export type LoginFlowDeps = {
   readonly store: StateStore;
-  /** Secrets for what browsers keep or bring back; the first one signs, all are taken. */
+  /** Secrets for what browsers keep or bring back; the first one signs, all are taken. Asked for each time: they change. */
   readonly keys: { readonly cookieKeys: readonly string[] };
   readonly log: Log;
   readonly pending: PendingAuthorizations;
+  /** Counts wrong passwords. Default: one of its own. */
+  readonly throttle?: LoginThrottle;
   /** Default: Date.now. */
   readonly now?: () => number;
   /** Default: those of the plan. They are closed with the flow. */
@@ -48,14 +50,14 @@ const PAGES = "/.sidegate/";
 const CALLBACK = "/callback";
 
 export function openLoginFlow(plan: AuthorizationServerPlan, { store, keys, log, pending, now = Date.now, ...rest }: LoginFlowDeps): LoginFlow {
-  const ways = rest.ways ?? openLoginWays(plan.login, log);
-  const sessions = new Sessions({ issuer: plan.issuer, lifetimeMs: plan.sessionLifetimeMs, store, log, now });
+  const ways = rest.ways ?? openLoginWays(plan.login, log, rest.throttle ?? new LoginThrottle());
+  const sessions = new Sessions({ issuer: plan.issuer, lifetimeMs: plan.sessionLifetimeMs, login: plan.login, store, log, now });
   const context: FlowContext = {
     plan,
     ways,
     sessions,
     states: createLoginStates(plan.issuer, store),
-    signer: createSigner(keys.cookieKeys),
+    signer: createSigner(keys),
     pending,
     log,
     now,
@@ -108,27 +110,21 @@ async function serveCallback(context: FlowContext, request: EndpointRequest): Pr
   }
   const { target } = underWay;
   const back = target.kind === "consent" ? consentLocation(target.uid) : `${target.origin}${loginLocation(target.origin, target.returnTo)}&choose=1`;
-  // The person has cancelled there, and may choose again (RFC 6749, 4.1.2.1).
-  if (query.get("error") === "access_denied" && target.kind === "consent") return redirect(`${back}?notice=cancelled`);
   try {
     const person = await finishAt(context, query, state, underWay);
     return target.kind === "consent" ? await finishConsent(context, request, target, person) : await finishSession(context, request, target, person);
   } catch (error) {
+    // The person has cancelled there, as the source has found, and may choose again (RFC 6749, 4.1.2.1).
+    const isCancelled = error instanceof LoginError && error.reason === "refused" && query.get("error") === "access_denied";
+    if (isCancelled && target.kind === "consent") return redirect(`${back}?notice=cancelled`);
     return failurePage(context, request, error, { href: back, text: "Try again" });
   }
 }
 
-async function finishAt({ plan, ways }: FlowContext, query: URLSearchParams, state: string, { source: kind, memory }: LoginUnderWay): Promise<Person> {
+/** What came, an error too, is for the source to judge: it knows whose answer it is (RFC 9207) and what its provider means. */
+function finishAt({ plan, ways }: FlowContext, query: URLSearchParams, state: string, { source: kind, memory }: LoginUnderWay): Promise<Person> {
   const source = ways.external.find((one) => one.kind === kind);
   if (source === undefined) throw new LoginError("failed", "This way to log in is not offered any more");
   const redirectUri = `${plan.issuer}${CALLBACK}`;
-  const error = query.get("error");
-  if (error !== null) {
-    const detail = `${source.label} answered '${printable(error, 100)}': ${printable(query.get("error_description") ?? "", 300)}`;
-    if (error === "temporarily_unavailable" || error === "server_error")
-      throw new LoginError("unavailable", `${source.label} cannot log anybody in at the moment. Try again in a minute`, { detail });
-    if (error === "access_denied") throw new LoginError("refused", `The login was cancelled at ${source.label}`, { detail });
-    throw new LoginError("failed", `${source.label} did not log you in. Try again, and tell the operator when it stays so`, { detail });
-  }
   return source.finish({ callback: new URL(`${redirectUri}?${query.toString()}`), redirectUri, state, memory });
 }

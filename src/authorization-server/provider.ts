@@ -1,5 +1,6 @@
 // oidc-provider, set up for a plan: what it may do, for whom, and where it asks us.
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
+import { personNow } from "../identity/person.ts";
 import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import { currentCall } from "./inject.ts";
@@ -76,7 +77,7 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, fet
     // An access token that is revoked takes nothing along; all else does (RFC 7009, 2.1).
     revokeGrantPolicy: (ctx: OidcContext) => ctx.oidc.route !== "revocation" || ctx.oidc.entities["AccessToken"] === undefined,
     findAccount: async (_ctx: OidcContext, accountId: string) =>
-      (await state.findPerson(accountId)) === null ? undefined : { accountId, claims: () => ({ sub: accountId }) },
+      personNow(await state.findPerson(accountId), plan.login) === null ? undefined : { accountId, claims: () => ({ sub: accountId }) },
     extraTokenClaims: (_ctx: OidcContext, { resourceServer, grantId }: Token) =>
       resourceServer?.accessTokenFormat === "jwt" && grantId !== undefined ? { [GRANT_CLAIM]: idHash(grantId) } : undefined,
     interactions: { policy: createPolicy(), url: (_ctx: OidcContext, { uid }: { uid: string }) => startInteraction(state, uid) },

@@ -13,6 +13,7 @@ import { currentCall } from "./inject.ts";
 import { openKeys, type ServerKeys } from "./keys.ts";
 import { createLimit } from "./limit.ts";
 import { openLoginFlow } from "./login-flow.ts";
+import { LoginThrottle } from "./login-throttle.ts";
 import { createProvider } from "./provider.ts";
 import { TokenLookup } from "./tokens.ts";
 
@@ -21,6 +22,8 @@ export type ServerDeps = {
   readonly log: Log;
   /** How documents of clients are fetched. Default: from public addresses alone; there is no option for it. */
   readonly documents?: FetchDeps;
+  /** Counts wrong passwords, for all servers of the gateway. Default: one of its own. */
+  readonly throttle?: LoginThrottle;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
   /** Who asks people. Default: the pages of logins. */
@@ -46,7 +49,7 @@ const FETCHES = { most: 20, spanMs: 600_000 };
  */
 export async function openServer(
   plan: AuthorizationServerPlan,
-  { store, log, documents = FETCH_DEPS, now = Date.now, openFlow = openLoginFlow }: ServerDeps,
+  { store, log, documents = FETCH_DEPS, throttle = new LoginThrottle(), now = Date.now, openFlow = openLoginFlow }: ServerDeps,
 ): Promise<LiveServer> {
   const state = new ServerState(store, plan.issuer, now);
   const fetches = createLimit(FETCHES.most, FETCHES.spanMs, now);
@@ -71,7 +74,12 @@ export async function openServer(
   let current = await open();
   state.onGone = () => current.tokens.clear();
   const pending = createApprovals(plan, state, () => current.provider, now);
-  const flow = openFlow(plan, { store, keys: { cookieKeys: current.keys.cookieKeys }, log, pending, now });
+  const keys = {
+    get cookieKeys() {
+      return current.keys.cookieKeys;
+    },
+  };
+  const flow = openFlow(plan, { store, keys, log, pending, throttle, now });
   const endpoints =
     plan.resources.length === 0 ? null : new Endpoints(plan, () => current.provider, createLimit(REGISTRATIONS.most, REGISTRATIONS.spanMs, now));
   // One timer for what is done now and then: unused things go, keys change.

@@ -1,8 +1,9 @@
 // Sessions of people with browsers: made by a login, found by their cookie, ended by time, sign-out or the operator.
 import type { Authentication } from "../identity/authenticate.ts";
 import type { Identity } from "../identity/identity.ts";
-import { personName, type Person } from "../identity/person.ts";
+import { personName, personNow, type Person } from "../identity/person.ts";
 import { asciiName } from "../lib/printable.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import { tryParseJson } from "./kept.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -23,6 +24,8 @@ export type Handoff = { readonly origin: string; readonly returnTo: string; read
 export type SessionsOptions = {
   readonly issuer: string;
   readonly lifetimeMs: number;
+  /** Who may have a session at all. */
+  readonly login: LoginPlan;
   readonly store: StateStore;
   readonly log: Log;
   readonly now: () => number;
@@ -67,11 +70,13 @@ export class Sessions {
 
   async #look(key: string, origin: string, id: string): Promise<Authentication> {
     const generation = this.#generation;
-    const { store, log, now } = this.#options;
+    const { store, log, login, now } = this.#options;
     try {
       const kept = tryParseJson(await store.get(key)) as KeptSession | null;
       if (kept === null || kept.origin !== origin || kept.expiresAtMs <= now()) return NONE;
-      const found = proofOf(kept);
+      const person = personNow(kept.person, login);
+      if (person === null) return NONE;
+      const found = proofOf({ ...kept, person });
       if (generation === this.#generation) {
         if (this.#cache.size >= MAX_CACHED) this.#cache.clear();
         this.#cache.set(id, { found, untilMs: Math.min(now() + CACHE_MS, kept.expiresAtMs) });

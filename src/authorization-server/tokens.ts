@@ -1,7 +1,7 @@
 // Access tokens that this server gave out: whose they are and what they are for.
 import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from "jose";
 import type { Authentication, Proof } from "../identity/authenticate.ts";
-import { matchesPeople, personName, type Person } from "../identity/person.ts";
+import { matchesPeople, personName, personNow, type Person } from "../identity/person.ts";
 import { expandScopes } from "../identity/scopes.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
@@ -112,14 +112,14 @@ export class TokenLookup {
 
   /** The plan of now decides what the token is still worth. */
   async #prove({ accountId, clientId, scope, audience, expiresAtS }: Claims): Promise<Authentication> {
-    const { scopes: known, clients } = this.#plan;
+    const { scopes: known, clients, login } = this.#plan;
     const expiresAtMs = expiresAtS * 1000;
     if (expiresAtMs <= this.#now()) return EXPIRED;
     const resource = findResource(this.#plan, audience);
     if (resource === null) return REVOKED;
     const machine = accountId === null ? clients.find(({ id }) => id === clientId) : undefined;
     if (accountId === null && machine === undefined) return REVOKED;
-    const person = machine === undefined ? await this.#state.findPerson(accountId ?? "") : machinePerson(machine.id);
+    const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? ""), login) : machinePerson(machine.id);
     if (person === null) return REVOKED;
     const granted = scope.split(" ").filter((name) => {
       const allow = known.get(name)?.allow ?? null;

@@ -1,4 +1,5 @@
 // Makes the head of the response that goes to the client out of the upstream's.
+import { setsOwnCookie } from "../lib/cookies.ts";
 import { addAnswerHeaders } from "./answer-headers.ts";
 import { addCors } from "./cors.ts";
 import type { Exchange } from "./exchange.ts";
@@ -10,6 +11,7 @@ export function rewriteResponse(x: Exchange, route: ForwardedRoute, headers: str
   const { stripPrefix, cors } = route.plan;
   // Proxies before us would hold events back until a buffer is full.
   if (isEventStream(headers)) headers.push("X-Accel-Buffering", "no");
+  dropOwnCookies(headers);
   if (stripPrefix !== null) restorePrefix(x, headers, stripPrefix);
   let result = headers;
   if (cors !== null) result = addCors(result, x, cors);
@@ -27,6 +29,14 @@ export function isEventStream(headers: readonly string[]): boolean {
     if (name.length === 12 && name.toLowerCase() === "content-type") return /^text\/event-stream\b/i.test(headers[i + 1] ?? "");
   }
   return false;
+}
+
+/** Cookies of the gateway's own names come from nobody else. */
+function dropOwnCookies(headers: string[]): void {
+  for (let i = headers.length - 2; i >= 0; i -= 2) {
+    const name = headers[i] ?? "";
+    if (name.length === 10 && name.toLowerCase() === "set-cookie" && setsOwnCookie(headers[i + 1] ?? "")) headers.splice(i, 2);
+  }
 }
 
 /** A redirect of an upstream that does not know of the prefix leads to the prefix again. */

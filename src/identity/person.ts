@@ -1,7 +1,7 @@
 // What a login or a token says of somebody, and whether that is one of those whom a way admits.
 import { asciiName } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { PeopleMatch } from "../plan/auth-model.ts";
+import type { LoginPlan, PeopleMatch } from "../plan/auth-model.ts";
 import { matchesTailnet } from "./tailnet.ts";
 
 /** Plain data: it is kept as JSON with the grants of whom it describes. What the source does not tell is null or empty. */
@@ -23,6 +23,13 @@ export type Person = {
   readonly claims: Readonly<Record<string, unknown>>;
   readonly peer: TailnetPeer | null;
 };
+
+/** What is kept of a person, as it counts now: people of the password file are whom the file names now, with the groups that it says; null when it names them no more. */
+export function personNow(person: Person | null, { password }: Pick<LoginPlan, "password">): Person | null {
+  if (person?.source !== "password") return person;
+  const user = password?.get(person.subject);
+  return user === undefined ? null : { ...person, groups: user.groups };
+}
 
 /** Whether the person is one of those meant: one match is enough, and an empty match is nobody. */
 export function matchesPeople(person: Person, match: PeopleMatch): boolean {

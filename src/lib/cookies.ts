@@ -18,6 +18,11 @@ export function cookieValue(raw: readonly string[], name: string): string | null
 // Sessions, logins and consents: all that we set begins with the word, behind a prefix or not.
 const OWN = /^(?:__Host-|__Secure-)?sidegate(?:$|[^A-Za-z0-9])/i;
 
+/** Whether a Set-Cookie header would set one of the gateway's: an upstream could put its visitor into the session of somebody else. */
+export function setsOwnCookie(value: string): boolean {
+  return OWN.test(value.split("=", 1)[0]?.trim() ?? "");
+}
+
 /** The value of a Cookie header without the cookies of the gateway; empty when nothing is left. */
 export function withoutOwnCookies(value: string): string {
   if (!/sidegate/i.test(value)) return value;

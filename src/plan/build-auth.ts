@@ -134,7 +134,7 @@ function buildLogin({ github, oidc, password, tailnet }: Language.Login, files: 
             clientId: github.client_id,
             clientSecret: github.client_secret ?? "",
             baseUrl: withoutSlash(github.base_url),
-            apiUrl: new URL(github.base_url).hostname === "github.com" ? "https://api.github.com" : `${withoutSlash(github.base_url)}/api/v3`,
+            apiUrl: githubApi(github.base_url),
             ca: textOf(files, github.ca_file),
           },
     oidc:
@@ -164,6 +164,12 @@ function buildClient(client: Language.Client, files: Files): ClientPlan {
     scopes: client.scopes,
     redirectUris: client.redirect_uris,
   };
+}
+
+/** Of github.com and of data residency (acme.ghe.com) it has a host of its own, of Enterprise Server a path. */
+function githubApi(baseUrl: string): string {
+  const { hostname } = new URL(baseUrl);
+  return hostname === "github.com" || hostname.endsWith(".ghe.com") ? `https://api.${hostname}` : `${withoutSlash(baseUrl)}/api/v3`;
 }
 
 function withoutSlash(url: string): string {

@@ -92,6 +92,9 @@ export function fakeSource(
     },
     async finish({ callback, memory }) {
       if (options.finishError !== undefined) throw options.finishError;
+      const error = callback.searchParams.get("error");
+      if (error === "access_denied") throw new LoginError("refused", `${label} was told not to say who you are`);
+      if (error !== null) throw new LoginError("refused", `${label} has words of its own for this`);
       if (callback.searchParams.get("code") !== `c-${memory.split(" ")[1]}`) throw new LoginError("failed", "This is another login's code");
       return this.who;
     },
@@ -134,7 +137,12 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
     sessionLifetimeMs: 3_600_000,
     listeners: null,
     anyHost: false,
-    login: { github: null, oidc: null, password: null, tailnet: false },
+    login: {
+      github: null,
+      oidc: null,
+      password: options.password === undefined ? null : new Map([[options.password[0], { hash: "", groups: [] }]]),
+      tailnet: false,
+    },
     clients: [],
     scopes: new Map([["mcp", { name: "mcp", description: "Use the tools of this server", includes: new Set(), allow: null }]]),
     key: "test",

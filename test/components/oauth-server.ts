@@ -69,7 +69,7 @@ export function serverPlan(changes: Partial<AuthorizationServerPlan> = {}): Auth
     sessionLifetimeMs: 0,
     listeners: null,
     anyHost: false,
-    login: { github: null, oidc: null, password: new Map(), tailnet: false },
+    login: { github: null, oidc: null, password: new Map(["alice", "bob"].map((name) => [name, { hash: "", groups: [] }])), tailnet: false },
     clients: [],
     scopes: new Map(),
     key: "key",
