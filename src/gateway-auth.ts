@@ -60,7 +60,8 @@ export class GatewayAuth {
         const isSame = state === this.#state;
         for (const plan of authorizationServers) {
           const live =
-            (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ?? opening(await openServer(plan, { store: state.store, log: this.#log, throttle: this.#throttle }));
+            (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ??
+            opening(await openServer(plan, { store: state.store, log: this.#log, throttle: this.#throttle }));
           liveServers.set(plan.issuer, { key: plan.key, live });
         }
       }

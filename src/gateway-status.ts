@@ -4,7 +4,7 @@ import type { ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
 import { formatAddress } from "./lib/address.ts";
 import type { Listeners } from "./listeners/apply.ts";
-import type { AuthWayPlan, PeopleMatch, TailnetMatch } from "./plan/auth-model.ts";
+import type { AuthWayPlan, PeopleMatch, TailnetMatch, LoginPlan } from "./plan/auth-model.ts";
 import type { PathMatch, Plan } from "./plan/model.ts";
 import type { TailnetStatus } from "./tailscale/status.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
@@ -69,8 +69,17 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
     })),
     upstreams: parts.upstreams.map(describeUpstream),
     certificates: describeCertificates(parts.tls),
+    authorization_servers: (parts.plan?.authorizationServers ?? []).map(({ issuer, login, resources }) => ({
+      issuer,
+      login: describeLogin(login),
+      resources: resources.map(({ url }) => url),
+    })),
     tailnet: parts.tailnet === null ? null : { ...parts.tailnet, clients: parts.tailnetClients },
   };
+}
+
+function describeLogin({ github, oidc, password, tailnet }: LoginPlan): string[] {
+  return [github === null ? [] : "github", oidc === null ? [] : oidc.name, password === null ? [] : "password", tailnet ? "tailnet" : []].flat();
 }
 
 /** Each one once, with all listeners that serve it. */

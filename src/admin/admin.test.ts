@@ -28,6 +28,7 @@ const STATUS: GatewayStatus = {
   upstreams: [],
   certificates: [],
   tailnet: null,
+  authorization_servers: [],
 };
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string };

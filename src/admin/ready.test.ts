@@ -19,6 +19,7 @@ const WELL: GatewayStatus = {
   upstreams: [],
   certificates: [],
   tailnet: null,
+  authorization_servers: [],
 };
 
 function target(health: TargetStatus["health"], reason = "", url = "http://127.0.0.1:1"): TargetStatus {

@@ -32,8 +32,17 @@ export type GatewayStatus = {
   readonly routes: readonly RouteStatus[];
   readonly upstreams: readonly UpstreamStatus[];
   readonly certificates: readonly CertificateStatus[];
+  readonly authorization_servers: readonly AuthorizationServerStatus[];
   /** Null: nothing is on the tailnet. */
   readonly tailnet: (TailnetStatus & { readonly clients: readonly TailnetClientStatus[] }) | null;
+};
+
+export type AuthorizationServerStatus = {
+  readonly issuer: string;
+  /** How people log in: github, the name of an OpenID provider, password, tailnet. */
+  readonly login: readonly string[];
+  /** What its tokens are for. */
+  readonly resources: readonly string[];
 };
 
 /** A device of the tailnet that is connected now. */

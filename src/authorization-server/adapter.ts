@@ -2,13 +2,19 @@
 import { createHash } from "node:crypto";
 import { errors, type Adapter, type Payload } from "oidc-provider";
 import type { Person } from "../identity/person.ts";
+import type { LoginPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
+import { authorityOf } from "./login-authority.ts";
 
 // Of clients that race with themselves, or lost the answer to a refresh.
 const GRACE_MS = 45_000;
 // Tokens stay for a while after their end, so that we can say why they are refused.
 const AFTERLIFE_MS = 600_000;
 const UNUSED_CLIENT_MS = 90 * 86_400_000;
+// Whoever registers and never gets a code; anybody can.
+const NEW_CLIENT_MS = 30 * 86_400_000;
+// Of those, and of those that have not been used for two months: so many registrations stay, the latest.
+const MAX_IDLE_CLIENTS = 5_000;
 const NEW_PERSON_MS = 3_600_000;
 
 /** What is known of a grant beside its scopes. Times in milliseconds since 1970. */
@@ -23,7 +29,7 @@ export type GrantAbout = {
 /** A record that stays until it is deleted, or nobody has used it for long. `id`: a hash of its own. `aliveUntilMs` null: nobody has. */
 export type Kept = { readonly id: string; readonly payload: Payload; readonly aliveUntilMs: number | null };
 
-type KeptPerson = { readonly person: Person; readonly savedAtMs: number };
+type KeptPerson = { readonly person: Person; /** As `authorityOf` had it. */ readonly authority: string | null; readonly savedAtMs: number };
 
 /**
  * The state of one issuer. Ids (tokens, codes, ...) are keys only as hashes. Grants and registered clients have no end of their own: what keeps them is a
@@ -85,7 +91,7 @@ export class ServerState {
     const text = JSON.stringify(rest);
     const ttlMs = expiresInS === undefined ? null : expiresInS * 1000;
     if (model === "Grant" || model === "Client") {
-      await this.#keepAlive(model, hashed, model === "Client" || ttlMs === null ? UNUSED_CLIENT_MS : ttlMs);
+      await this.#keepAlive(model, hashed, model === "Client" ? NEW_CLIENT_MS : (ttlMs ?? UNUSED_CLIENT_MS));
       return this.#store.set(this.#key(model, hashed), text, null);
     }
     if (model === "ReplayDetection") {
@@ -141,17 +147,32 @@ export class ServerState {
     return text === null ? null : Number(text);
   }
 
+  /** Its tokens of before are worth nothing from now on: those that it got for itself have no grant that could end. @param ttlMs as long as they can live */
+  async endClient(clientId: string, ttlMs: number): Promise<void> {
+    await this.#store.set(this.#key("ended", idHash(clientId)), String(this.#now()), ttlMs);
+    this.onGone();
+  }
+
+  /** When its tokens were taken back; 0: never, or so long ago that they are over anyway. */
+  async clientEndedAtMs(clientId: string): Promise<number> {
+    return Number(await this.#store.get(this.#key("ended", idHash(clientId))));
+  }
+
   /** @returns the id that `findPerson` takes. On the tailnet a person is somebody on a device: who is admitted there may hang on either. */
-  async savePerson(person: Person): Promise<string> {
-    const accountId = idHash(JSON.stringify([person.source, person.subject, person.peer?.id ?? null]));
-    const kept: KeptPerson = { person, savedAtMs: this.#now() };
+  async savePerson(person: Person, login: LoginPlan): Promise<string> {
+    const authority = authorityOf(person, login);
+    const accountId = idHash(JSON.stringify([person.source, authority, person.subject, person.peer?.id ?? null]));
+    const kept: KeptPerson = { person, authority, savedAtMs: this.#now() };
     await this.#store.set(this.#key("person", accountId), JSON.stringify(kept), null);
     return accountId;
   }
 
-  async findPerson(accountId: string): Promise<Person | null> {
+  /** @param login when the person's login must be one of these still; null: whatever became of it */
+  async findPerson(accountId: string, login: LoginPlan | null): Promise<Person | null> {
     const text = await this.#store.get(this.#key("person", accountId));
-    return text === null ? null : (JSON.parse(text) as KeptPerson).person;
+    if (text === null) return null;
+    const { person, authority } = JSON.parse(text) as KeptPerson;
+    return login === null || authority === authorityOf(person, login) ? person : null;
   }
 
   /** @param grantId as oidc-provider has it */
@@ -168,6 +189,12 @@ export class ServerState {
   /** For one use: who waits for the consent to an interaction. */
   async saveWaiting(uid: string, browser: string, ttlMs: number): Promise<void> {
     await this.#store.set(this.#key("waiting", idHash(uid)), idHash(browser), ttlMs);
+  }
+
+  /** An authorization that will not go on: nobody answers it any more. */
+  async dropInteraction(uid: string): Promise<void> {
+    await this.#store.delete(this.#key("waiting", idHash(uid)));
+    await this.#store.delete(this.#key("Interaction", idHash(uid)));
   }
 
   async isWaiting(uid: string, browser: string): Promise<boolean> {
@@ -205,7 +232,11 @@ export class ServerState {
       if (aliveUntilMs === null) await this.#destroy("Grant", id);
       else accounts.add(payload["accountId"]);
     }
-    for (const { id, aliveUntilMs } of await this.list("Client")) if (aliveUntilMs === null) await this.#destroy("Client", id);
+    let idle = 0;
+    for (const { id, aliveUntilMs } of (await this.list("Client")).toSorted((a, b) => (b.aliveUntilMs ?? 0) - (a.aliveUntilMs ?? 0))) {
+      if (aliveUntilMs !== null && aliveUntilMs - this.#now() <= NEW_CLIENT_MS) idle += 1;
+      if (aliveUntilMs === null || idle > MAX_IDLE_CLIENTS) await this.#destroy("Client", id);
+    }
     for (const { key, value } of people) {
       const isNew = this.#now() - (JSON.parse(value) as KeptPerson).savedAtMs < NEW_PERSON_MS;
       if (!isNew && !accounts.has(key.slice(prefix.length))) await this.#store.delete(key);

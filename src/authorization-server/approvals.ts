@@ -31,7 +31,7 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
       if (!resource.allow.some((match) => matchesPeople(person, match)))
         return finish(waiting, { error: "access_denied", error_description: "the person is not admitted to the resource" });
       if (granted.length === 0) return finish(waiting, { error: "access_denied", error_description: "no scope was granted" });
-      const accountId = await state.savePerson(person);
+      const accountId = await state.savePerson(person, plan.login);
       const { Grant } = provider();
       const expiresIn = Math.ceil(Math.max(resource.refreshTokenMs, resource.accessTokenMs) / 1000);
       const grant = new Grant({ accountId, clientId, expiresIn });

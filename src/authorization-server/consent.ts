@@ -1,6 +1,6 @@
 // Consent: the page before any login for a client, what its forms do, and how a login ends there. Only its POST sends anybody to an identity provider.
 import { matchesPeople, type Person } from "../identity/person.ts";
-import { isLoopbackHost } from "../lib/public-url.ts";
+import { isLoopbackHost } from "../lib/address.ts";
 import { findBrowser, formToken, queryOf, readForm, type Browser } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { accountOf, failurePage, hostOf, logFailure, retryHeaders, sentence, statusOf, wrongMethod, type FlowContext } from "./flow-context.ts";
@@ -39,7 +39,7 @@ export async function serveConsent(context: FlowContext, request: EndpointReques
     const taken = await takeWay(context.ways, form.fields, request);
     const target = targetOf(pending);
     if ("person" in taken) return await finishConsent(context, request, target, taken.person);
-    return redirect(await context.states.start(taken.source, browser, target), browser.headers);
+    return redirect(await context.states.start(taken.source, browser, target, request.client), browser.headers);
   } catch (error) {
     // A password may be typed again at once; all else is no matter of this page.
     if (!(error instanceof LoginError) || form.fields.get("way") !== "password")

@@ -1,19 +1,23 @@
 // The endpoints of OAuth: what reaches oidc-provider, in which form, and what its answers look like.
 import type { Provider } from "oidc-provider";
-import { tryParseJson } from "./kept.ts";
+import { isLoopbackHost } from "../lib/address.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { header, queryOf } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { callProvider, type Inner } from "./inject.ts";
+import { tryParseJson } from "./kept.ts";
 import type { Limit } from "./limit.ts";
 import { metadataDocument, metadataPaths } from "./metadata.ts";
-import { errorPage } from "./pages.ts";
+import { errorPage, type ErrorPageOptions } from "./pages.ts";
 import { RESUME_COOKIE } from "./provider.ts";
 import { registeredScope, shapeClient } from "./registration.ts";
 import { shapeAuthorization, shapeToken } from "./resources.ts";
 
 const FORM = "application/x-www-form-urlencoded";
+const MAX_AUTHORIZATION_CHARS = 8_192;
 const MAX_REGISTRATION_BYTES = 16_384;
+// The longest that matter have two sets of keys and ten addresses.
+const MAX_METADATA_CHARS = 8_192;
 const RESUME = /^\/authorize\/[A-Za-z0-9_-]{1,100}$/;
 const NO_STORE = ["Cache-Control", "no-store"];
 
@@ -69,8 +73,28 @@ export class Endpoints {
     const isForm = (header(request, "content-type") ?? "").toLowerCase().startsWith(FORM);
     if (request.method === "POST" && !isForm) return this.#page(request, 400, "invalid_request", `a POST to /authorize is a form (${FORM})`);
     const given = request.method === "POST" ? new URLSearchParams(request.body.toString("utf8")) : queryOf(request);
+    // What it asks for is kept until somebody answers.
+    if (given.toString().length > MAX_AUTHORIZATION_CHARS)
+      return this.#page(request, 400, "invalid_request", `the request is longer than ${MAX_AUTHORIZATION_CHARS} characters`);
     const query = shapeAuthorization(this.#plan, given).toString();
-    return this.#forPeople(request, { method: "GET", path: `/authorize?${query}`, headers: {}, body: "", cookies: [] });
+    const answer = await this.#forPeople(request, { method: "GET", path: `/authorize?${query}`, headers: {}, body: "", cookies: [] });
+    return this.#isKnown(given.getAll("client_id")) ? answer : this.#notAtOnce(request, answer);
+  }
+
+  #isKnown([clientId, ...more]: readonly string[]): boolean {
+    return more.length === 0 && this.#plan.clients.some(({ id }) => id === clientId);
+  }
+
+  /** Anybody can register, and must not have our address lead to a site of theirs before a person has seen which one it is (RFC 9700, 4.11.2). */
+  #notAtOnce(request: EndpointRequest, answer: EndpointAnswer): EndpointAnswer {
+    const at = answer.headers.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === "location");
+    const target = at === -1 ? null : URL.parse(answer.headers[at + 1] ?? "", this.#plan.issuer);
+    const isSite = target !== null && /^https?:$/.test(target.protocol) && target.origin !== this.#plan.issuer && !isLoopbackHost(target.hostname);
+    if (!isSite) return answer;
+    // A response type that is not ours has the answer behind the '#'.
+    const told = target.searchParams.has("error") ? target.searchParams : new URLSearchParams(target.hash.slice(1));
+    const link = { href: target.href, text: `Back to ${target.host}` };
+    return this.#page(request, 400, told.get("error") ?? "unknown", told.get("error_description") ?? "", link);
   }
 
   #resume(request: EndpointRequest): Promise<EndpointAnswer> {
@@ -112,6 +136,8 @@ export class Endpoints {
     const shaped = shapeClient(given as Record<string, unknown>);
     if ("error" in shaped) return problem(400, shaped.error, shaped.description);
     const body = JSON.stringify(shaped.metadata);
+    if (body.length > MAX_METADATA_CHARS)
+      return problem(400, "invalid_client_metadata", `what is to be kept of it is longer than ${MAX_METADATA_CHARS} characters`);
     const answer = await this.#forClients(request, { method: "POST", path: "/register", headers: { "content-type": "application/json" }, body, cookies: [] });
     const scope = registeredScope("scope" in given ? given.scope : undefined, this.#plan.resources);
     const registered = answer.status === 201 && scope !== "" ? tryParseJson(answer.body) : null;
@@ -131,7 +157,7 @@ export class Endpoints {
     return { ...answer, headers: [...answer.headers, ...NO_STORE, "Pragma", "no-cache"] };
   }
 
-  #page({ requestId }: EndpointRequest, status: number, error: string, description: string): EndpointAnswer {
+  #page({ requestId }: EndpointRequest, status: number, error: string, description: string, link: ErrorPageOptions["link"] = null): EndpointAnswer {
     const isOurs = status >= 500;
     return errorPage({
       status,
@@ -141,6 +167,7 @@ export class Endpoints {
         : `Its request was refused: ${description === "" ? error : `${description} (${error})`}.`,
       host: new URL(this.#plan.issuer).host,
       requestId,
+      link,
     });
   }
 }

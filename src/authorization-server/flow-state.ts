@@ -2,6 +2,7 @@
 import type { StateStore } from "../state/store.ts";
 import { isSecret, makeSecret, secretHash, type Browser } from "./browser.ts";
 import { tryParseJson } from "./kept.ts";
+import { createNewest } from "./newest.ts";
 import type { LoginSource } from "./login-source.ts";
 
 const LOGIN_MS = 600_000;
@@ -27,19 +28,21 @@ export type LoginUnderWay = {
 };
 
 export type LoginStates = {
-  /** Resolves with where the browser goes. @throws {LoginError} */
-  start(source: LoginSource, browser: Browser, target: LoginTarget): Promise<string>;
+  /** Resolves with where the browser goes. @param client address @throws {LoginError} */
+  start(source: LoginSource, browser: Browser, target: LoginTarget, client: string): Promise<string>;
   /** What the state stands for, once; null when it is unknown, used, older than 10 minutes, or another browser's. */
   take(state: string, browser: Browser): Promise<LoginUnderWay | null>;
 };
 
 export function createLoginStates(issuer: string, store: StateStore): LoginStates {
   const keyOf = (state: string): string => `login:${secretHash(issuer).slice(0, 22)}:${secretHash(state)}`;
+  const begun = createNewest();
   return {
-    async start(source, browser, target) {
+    async start(source, browser, target, client) {
       const state = makeSecret();
       const { location, memory } = await source.start({ redirectUri: `${issuer}/callback`, state });
       const kept: LoginUnderWay = { browser: secretHash(browser.id), source: source.kind, memory, target };
+      for (const old of begun.keep(keyOf(state), client)) await store.delete(old);
       await store.set(keyOf(state), JSON.stringify(kept), LOGIN_MS);
       return location;
     },

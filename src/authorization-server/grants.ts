@@ -5,6 +5,9 @@ import type { GrantAbout, Kept, ServerState } from "./adapter.ts";
 import type { LoginFlow } from "./login-flow.ts";
 import { NO_SCOPE } from "./resources.ts";
 
+// Tokens may have got their lifetime from the file as it was before.
+const MARGIN_MS = 86_400_000;
+
 /** `createdAt` and other times as ISO 8601. */
 export type OAuthClientInfo = {
   readonly server: string;
@@ -29,7 +32,7 @@ export type OAuthGrantInfo = {
   readonly expiresAt: string | null;
 };
 
-/** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, and its registration. */
+/** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, its registration, and what it got for itself. */
 export type Revocation = { readonly grant: string } | { readonly client: string } | { readonly user: string } | { readonly all: true };
 
 /** Static clients first, then those that registered themselves, then those of documents that somebody granted something to. */
@@ -89,6 +92,8 @@ export async function revoke(plan: AuthorizationServerPlan, state: ServerState, 
   if ("user" in what) gone += await flow.revokeUser(what.user);
   if ("all" in what) gone += await flow.revokeUser(null);
   if ("client" in what) for (const { id, payload } of await state.list("Client")) if (payload["client_id"] === what.client) await state.delete("Client", id);
+  const machineTokenMs = Math.max(0, ...plan.resources.map((resource) => resource.accessTokenMs));
+  for (const { id } of plan.clients) if ("all" in what || ("client" in what && id === what.client)) await state.endClient(id, machineTokenMs + MARGIN_MS);
   for (const grant of await listGrants(plan, state)) {
     const isMeant = "all" in what || ("user" in what && grant.user === what.user) || ("client" in what && grant.client === what.client);
     if (isMeant && (await state.delete("Grant", grant.id))) gone += 1;
@@ -101,7 +106,7 @@ async function live(state: ServerState, model: "Grant" | "Client"): Promise<Kept
 }
 
 async function userOf(state: ServerState, about: GrantAbout | null): Promise<string> {
-  const person = about === null ? null : await state.findPerson(about.accountId);
+  const person = about === null ? null : await state.findPerson(about.accountId, null);
   return person === null ? "" : `${person.source}:${personName(person)}`;
 }
 

@@ -15,6 +15,8 @@ export type Call = {
   hasBegun: boolean;
   /** A document was fetched: one is enough, also where oidc-provider asks for it again to say what went wrong. */
   hasFetched: boolean;
+  /** What is fetched next is that document. */
+  isDocumentNext: boolean;
 };
 
 export type Injected = { readonly answer: EndpointAnswer; readonly call: Call };
@@ -32,7 +34,7 @@ export function forRequest<T>(request: EndpointRequest, work: () => Promise<T>):
 }
 
 function newCall(request: EndpointRequest): Call {
-  return { request, browser: findBrowser(request), failure: null, hasBegun: false, hasFetched: false };
+  return { request, browser: findBrowser(request), failure: null, hasBegun: false, hasFetched: false, isDocumentNext: false };
 }
 
 /** `path` with its query; `cookies`: the only ones that go through, both ways. */

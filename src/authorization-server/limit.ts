@@ -15,7 +15,7 @@ export function createLimit(most: number, spanMs: number, now: () => number): Li
   const spans = new Map<string, { count: number; readonly endsAtMs: number }>();
   return {
     take(client) {
-      const key = network(client);
+      const key = networkOf(client);
       const span = spans.get(key);
       if (span === undefined || span.endsAtMs <= now()) {
         spans.delete(key);
@@ -30,8 +30,26 @@ export function createLimit(most: number, spanMs: number, now: () => number): Li
   };
 }
 
+/** The first that refuses has the word, and what it refuses counts nowhere behind it. */
+export function joinLimits(...limits: readonly Limit[]): Limit {
+  return {
+    take(client) {
+      for (const limit of limits) {
+        const waitS = limit.take(client);
+        if (waitS > 0) return waitS;
+      }
+      return 0;
+    },
+  };
+}
+
+/** One count for all clients together. */
+export function forAll(limit: Limit): Limit {
+  return { take: () => limit.take("") };
+}
+
 /** Whoever has one IPv6 address has all of its /64. */
-function network(client: string): string {
+export function networkOf(client: string): string {
   return isIPv6(client) && !client.toLowerCase().startsWith("::ffff:")
     ? ipaddr.IPv6.networkAddressFromCIDR(`${client.replace(/%.*$/, "")}/64`).toString()
     : client;

@@ -2,6 +2,7 @@
 import type { Authentication } from "../identity/authenticate.ts";
 import type { Person } from "../identity/person.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
+import { StateError } from "../state/state-error.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import { createSigner, findBrowser, queryOf } from "./browser.ts";
@@ -66,7 +67,7 @@ export function openLoginFlow(plan: AuthorizationServerPlan, { store, keys, log,
     serves: (origin, path) =>
       (path.startsWith(PAGES) && (origin === plan.issuer || plan.sessionOrigins.has(origin))) || (path === CALLBACK && origin === plan.issuer),
     async handle(request) {
-      const answer = await serve(context, request);
+      const answer = await serve(context, request).catch((error: unknown) => stateFailed(context, request, error));
       return request.method === "HEAD" ? { ...answer, body: "" } : answer;
     },
     findSession: (cookie, origin) => sessions.find(cookie, origin),
@@ -127,4 +128,18 @@ function finishAt({ plan, ways }: FlowContext, query: URLSearchParams, state: st
   if (source === undefined) throw new LoginError("failed", "This way to log in is not offered any more");
   const redirectUri = `${plan.issuer}${CALLBACK}`;
   return source.finish({ callback: new URL(`${redirectUri}?${query.toString()}`), redirectUri, state, memory });
+}
+
+/** A disk that is full, for example: people get a page that says so, as from all else here. @throws what is no error of the state */
+function stateFailed({ log }: FlowContext, request: EndpointRequest, error: unknown): EndpointAnswer {
+  if (!(error instanceof StateError)) throw error;
+  log.error({ request_id: request.requestId, err: error }, "A login stopped, as the state cannot be used");
+  return errorPage({
+    status: 503,
+    title: "This did not work",
+    message: "The gateway cannot keep what it has to at the moment. It is no fault of yours: try again in a while, and tell whoever runs it when it stays so.",
+    host: hostOf(request.origin),
+    requestId: request.requestId,
+    headers: ["Retry-After", "30"],
+  });
 }

@@ -5,7 +5,8 @@ import { printable } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
-import { ProviderHttp, type ProviderAnswer } from "./provider-http.ts";
+import type { HttpsAnswer } from "../lib/https-client.ts";
+import { ProviderHttp } from "./provider-http.ts";
 
 type GithubPlan = NonNullable<LoginPlan["github"]>;
 type Json = Readonly<Record<string, unknown>>;
@@ -45,7 +46,7 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
     throw http.unavailable(`The token endpoint gave an answer that is not GitHub's (status ${answer.status})`);
   }
 
-  async function get(path: string, token: string): Promise<ProviderAnswer> {
+  async function get(path: string, token: string): Promise<HttpsAnswer> {
     const answer = await http.send(`${plan.apiUrl}${path}`, {
       headers: { accept: "application/vnd.github+json", authorization: `Bearer ${token}`, "x-github-api-version": "2022-11-28" },
     });
@@ -177,7 +178,7 @@ function stale(label: string, detail: string): LoginError {
 }
 
 /** Rate limits have status 403 as often as 429; so have missing permissions. */
-function isRateLimited(answer: ProviderAnswer): boolean {
+function isRateLimited(answer: HttpsAnswer): boolean {
   return "retry-after" in answer.headers || answer.headers["x-ratelimit-remaining"] === "0";
 }
 
@@ -186,7 +187,7 @@ function orgOf(one: Json): string[] {
   return isObject(org) && typeof org["login"] === "string" ? [org["login"].toLowerCase()] : [];
 }
 
-function said(answer: ProviderAnswer): string {
+function said(answer: HttpsAnswer): string {
   const { message } = parseObject(answer.text) as { readonly message?: unknown };
   return typeof message === "string" ? printable(message, 200) : "";
 }

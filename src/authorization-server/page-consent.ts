@@ -1,5 +1,5 @@
 // The page that asks a person whether a client may act for them. Everything that the client said of itself is shown as its own words.
-import { isLoopbackHost } from "../lib/public-url.ts";
+import { isLoopbackHost } from "../lib/address.ts";
 import { printable } from "../lib/printable.ts";
 import type { ScopePlan } from "../plan/auth-model.ts";
 import type { EndpointAnswer } from "./endpoint.ts";
@@ -62,13 +62,22 @@ export function consentPage({ host, pending, scopes, offer, form, leadsTo, notic
 
 /** The client's name for people, on one line: strangers choose it. */
 export function clientLabel({ clientName, clientId }: Pick<PendingAuthorization, "clientName" | "clientId">): string {
-  const name = printable(clientName, MAX_NAME_CHARS);
+  const name = printable(legible(clientName), MAX_NAME_CHARS).toWellFormed();
   return name === "" ? printable(clientId, MAX_NAME_CHARS) : name;
+}
+
+/** Without what nobody sees, such as fillers, and without marks that pile up over the lines beside them. */
+function legible(text: string): string {
+  return text.replaceAll(/\p{Default_Ignorable_Code_Point}|\u2800/gu, "").replaceAll(/(\p{M}{2})\p{M}+/gu, "$1");
 }
 
 function describeKind({ clientKind, clientId }: PendingAuthorization): Html {
   if (clientKind === "static") return html`The operator of this site, who knows it`;
-  if (clientKind === "document") return html`${URL.parse(clientId)?.host ?? "an unknown site"}<span class="hint">the site that describes it</span>`;
+  if (clientKind === "document") {
+    const url = URL.parse(clientId);
+    // Some sites hold what anybody puts there: the path tells whose it is.
+    return html`${url?.host ?? "an unknown site"}<span class="hint">the site that describes it, at ${printable(url?.pathname ?? "", MAX_NAME_CHARS)}</span>`;
+  }
   return html`Nobody but itself<span class="hint">it registered itself, and nobody has checked its name</span>`;
 }
 

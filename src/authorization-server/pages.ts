@@ -30,7 +30,7 @@ export type ErrorPageOptions = {
   readonly advice?: string | null;
   readonly host: string;
   readonly requestId: string;
-  /** A way on, on this site. */
+  /** A way on: on this site, or the client's, which the text then names. */
   readonly link?: { readonly href: string; readonly text: string } | null;
   readonly more?: Html | null;
   readonly leadsTo?: readonly string[];

@@ -6,6 +6,7 @@ import { idHash, type ServerState } from "./adapter.ts";
 import { currentCall } from "./inject.ts";
 import type { ServerKeys } from "./keys.ts";
 import { consentLocation } from "./consent.ts";
+import type { Newest } from "./newest.ts";
 import { allScopes, findResource, NO_SCOPE } from "./resources.ts";
 
 const CODE_S = 60;
@@ -16,6 +17,7 @@ export const AUTH_METHODS = ["none", "client_secret_basic", "client_secret_post"
 export const ASSERTION_ALGORITHMS = ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"];
 /** Claim of our JWTs: hash of the id of the grant. */
 export const GRANT_CLAIM = "grant";
+const MAX_ASSERTION_S = 3_600;
 const MAX_DOCUMENT_BYTES = 65_536;
 
 export type ProviderDeps = {
@@ -23,11 +25,13 @@ export type ProviderDeps = {
   readonly keys: ServerKeys;
   /** In place of fetch, for what clients name: metadata documents and keys. */
   readonly fetch: (url: string | URL) => Promise<Response>;
+  /** Authorizations that wait for a person. */
+  readonly begun: Newest;
   /** Whether the client that is served may have a document fetched. */
   readonly mayFetch: () => boolean;
 };
 
-export function createProvider(plan: AuthorizationServerPlan, { state, keys, fetch, mayFetch }: ProviderDeps): Provider {
+export function createProvider(plan: AuthorizationServerPlan, { state, keys, begun, fetch, mayFetch }: ProviderDeps): Provider {
   const off = { enabled: false };
   const provider = new Provider(plan.issuer, {
     adapter: (model: string) => state.adapter(model),
@@ -69,6 +73,10 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, fet
     scopes: ["offline_access"],
     clientAuthMethods: AUTH_METHODS,
     enabledJWA: { clientAuthSigningAlgValues: ASSERTION_ALGORITHMS },
+    // Each is remembered until its end, so that it counts once: strangers who register must not choose how long that is (RFC 7523, 3).
+    assertJwtClientAuthClaimsAndHeader: (_ctx: OidcContext, { exp }: { readonly exp?: unknown }) => {
+      if (typeof exp !== "number" || exp > Date.now() / 1000 + MAX_ASSERTION_S) throw new errors.InvalidClientAuth("the client assertion lives too long");
+    },
     clientBasedCORS: () => true,
     expiresWithSession: () => false,
     issueRefreshToken: (_ctx: OidcContext, client: OidcClient, token: Token) =>
@@ -77,10 +85,10 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, fet
     // An access token that is revoked takes nothing along; all else does (RFC 7009, 2.1).
     revokeGrantPolicy: (ctx: OidcContext) => ctx.oidc.route !== "revocation" || ctx.oidc.entities["AccessToken"] === undefined,
     findAccount: async (_ctx: OidcContext, accountId: string) =>
-      personNow(await state.findPerson(accountId), plan.login) === null ? undefined : { accountId, claims: () => ({ sub: accountId }) },
+      personNow(await state.findPerson(accountId, plan.login), plan.login) === null ? undefined : { accountId, claims: () => ({ sub: accountId }) },
     extraTokenClaims: (_ctx: OidcContext, { resourceServer, grantId }: Token) =>
       resourceServer?.accessTokenFormat === "jwt" && grantId !== undefined ? { [GRANT_CLAIM]: idHash(grantId) } : undefined,
-    interactions: { policy: createPolicy(), url: (_ctx: OidcContext, { uid }: { uid: string }) => startInteraction(state, uid) },
+    interactions: { policy: createPolicy(), url: (_ctx: OidcContext, { uid }: { uid: string }) => startInteraction(state, begun, uid) },
     loadExistingGrant: (ctx: OidcContext) => loadGrant(ctx),
     ttl: {
       AccessToken: (_ctx: OidcContext, { resourceServer }: Token) => resourceServer?.accessTokenTTL ?? CODE_S,
@@ -112,9 +120,10 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, fet
 }
 
 /** The browser that began an authorization is the one that may go on with it. */
-async function startInteraction(state: ServerState, uid: string): Promise<string> {
+async function startInteraction(state: ServerState, begun: Newest, uid: string): Promise<string> {
   const call = currentCall();
   if (call === null) throw new Error("An authorization was begun outside of a request");
+  for (const old of begun.keep(uid, call.request.client)) await state.dropInteraction(old);
   await state.saveWaiting(uid, call.browser.id, INTERACTION_S * 1000);
   call.hasBegun = true;
   return consentLocation(uid);

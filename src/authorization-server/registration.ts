@@ -1,5 +1,5 @@
 // Clients that register themselves (RFC 7591): what of their metadata is taken, and how it is read.
-import { isLoopbackHost } from "../lib/public-url.ts";
+import { isLoopbackHost } from "../lib/address.ts";
 import type { OAuthResourcePlan } from "../plan/auth-model.ts";
 import { allScopes } from "./resources.ts";
 
@@ -12,10 +12,14 @@ const AUTH_METHODS: ReadonlySet<unknown> = new Set(["none", "client_secret_basic
 const GRANTS = ["authorization_code", "refresh_token"];
 // A browser would run or open what stands behind these, instead of giving it to an application.
 const FORBIDDEN_SCHEMES = new Set(
-  ["javascript", "data", "vbscript", "blob", "file", "filesystem", "about", "view-source", "ws", "wss", "ftp", "intent", "mailto", "tel", "sms"].map(
-    (s) => `${s}:`,
-  ),
+  [
+    "javascript data vbscript blob file filesystem about view-source ws wss ftp intent mailto tel sms",
+    "chrome edge brave opera resource jar shell search search-ms itms-services x-apple.systempreferences",
+    "ssh sftp smb cifs afp nfs ldap ldaps telnet rdp vnc magnet webcal feed facetime sip sips",
+  ].flatMap((line) => line.split(" ").map((scheme) => `${scheme}:`)),
 );
+// Parts of Windows and Office, some of which install or run what the rest of the address names; and its drives.
+const SYSTEM_SCHEME = /^(?:ms-.*|.):$/;
 
 /**
  * The metadata of a client as oidc-provider takes it. What clients that matter get wrong is put right: the type of application is told by the redirect URIs
@@ -71,7 +75,7 @@ function explainRedirectUri(uri: unknown): string | null {
   if (url.username !== "" || url.password !== "") return "none may have a user name in it";
   if (url.protocol === "http:") return isLoopbackHost(url.hostname) ? null : "http is for loopback addresses alone; use https";
   if (url.protocol === "https:" && url.hostname === "") return "each must have a host";
-  return FORBIDDEN_SCHEMES.has(url.protocol) ? `the scheme '${url.protocol.slice(0, -1)}' leads to no application` : null;
+  return FORBIDDEN_SCHEMES.has(url.protocol) || SYSTEM_SCHEME.test(url.protocol) ? `the scheme '${url.protocol.slice(0, -1)}' leads to no application` : null;
 }
 
 function text(value: unknown): string | null {

@@ -31,6 +31,8 @@ export function allScopes({ scopes, optionalScopes }: OAuthResourcePlan): readon
 export function shapeAuthorization(plan: AuthorizationServerPlan, given: URLSearchParams): URLSearchParams {
   const params = new URLSearchParams(given);
   for (const name of IGNORED_PARAMETERS) params.delete(name);
+  // We have no other; that of a form would run a script of the library's, before anybody was asked.
+  if (params.has("response_mode") && params.get("response_mode") !== "query") params.set("response_mode", "unsupported");
   const scopes = askedScopes(params);
   const resource = shapeResource(plan, params, (one) => one.grants.has("authorization_code") && scopes.every((scope) => allScopes(one).includes(scope)));
   if (params.getAll("scope").length < 2) params.set("scope", authorizationScopes(resource, scopes).join(" "));

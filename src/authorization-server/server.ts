@@ -11,9 +11,10 @@ import { Endpoints } from "./endpoints.ts";
 import { listClients, listGrants, revoke, type OAuthClientInfo, type OAuthGrantInfo, type Revocation } from "./grants.ts";
 import { currentCall } from "./inject.ts";
 import { openKeys, type ServerKeys } from "./keys.ts";
-import { createLimit } from "./limit.ts";
+import { createLimit, forAll, joinLimits, type Limit } from "./limit.ts";
 import { openLoginFlow } from "./login-flow.ts";
 import { LoginThrottle } from "./login-throttle.ts";
+import { createNewest } from "./newest.ts";
 import { createProvider } from "./provider.ts";
 import { TokenLookup } from "./tokens.ts";
 
@@ -41,7 +42,14 @@ export type LiveServer = AuthorizationServer & {
 const SWEEP_MS = 6 * 3_600_000;
 const MAX_TIMER_MS = 86_400_000;
 const REGISTRATIONS = { most: 30, spanMs: 600_000 };
+// Each is kept for a month at least.
+const REGISTRATIONS_A_DAY = { most: 200, spanMs: 86_400_000 };
+// Of all addresses together: an IPv6 network has very many.
+const ALL_REGISTRATIONS = { most: 5_000, spanMs: SWEEP_MS };
 const FETCHES = { most: 20, spanMs: 600_000 };
+const ALL_FETCHES = { most: 600, spanMs: 600_000 };
+// A client that is known by a document has its keys fetched at each request for tokens.
+const KEY_FETCHES = { most: 60, spanMs: 600_000 };
 
 /**
  * Opens the server of a plan on its state, where it goes on with what was granted before.
@@ -52,18 +60,30 @@ export async function openServer(
   { store, log, documents = FETCH_DEPS, throttle = new LoginThrottle(), now = Date.now, openFlow = openLoginFlow }: ServerDeps,
 ): Promise<LiveServer> {
   const state = new ServerState(store, plan.issuer, now);
-  const fetches = createLimit(FETCHES.most, FETCHES.spanMs, now);
+  const limitOf = ({ most, spanMs }: { readonly most: number; readonly spanMs: number }): Limit => createLimit(most, spanMs, now);
+  const allFetches = forAll(limitOf(ALL_FETCHES));
+  const fetches = joinLimits(limitOf(FETCHES), allFetches);
+  const keyFetches = joinLimits(limitOf(KEY_FETCHES), allFetches);
+  const begun = createNewest();
   const open = async (): Promise<Opened> => {
     const keys = await openKeys(store, idHash(plan.issuer).slice(0, 22), now());
     const provider = createProvider(plan, {
       state,
       keys,
-      fetch: (url) => fetchClientDocument(url, documents),
+      begun,
+      fetch: async (url) => {
+        const call = currentCall();
+        // Documents are counted before; all else is keys of clients, which may register with any address.
+        if (call?.isDocumentNext === true) call.isDocumentNext = false;
+        else if (call === null || keyFetches.take(call.request.client) > 0) throw new Error("Keys are fetched too often for this address");
+        return fetchClientDocument(url, documents);
+      },
       mayFetch: () => {
         const call = currentCall();
         if (call === null || call.hasFetched) return false;
         call.hasFetched = true;
-        return fetches.take(call.request.client) === 0;
+        call.isDocumentNext = fetches.take(call.request.client) === 0;
+        return call.isDocumentNext;
       },
     });
     provider.on("server_error", (_ctx, error) =>
@@ -81,7 +101,9 @@ export async function openServer(
   };
   const flow = openFlow(plan, { store, keys, log, pending, throttle, now });
   const endpoints =
-    plan.resources.length === 0 ? null : new Endpoints(plan, () => current.provider, createLimit(REGISTRATIONS.most, REGISTRATIONS.spanMs, now));
+    plan.resources.length === 0
+      ? null
+      : new Endpoints(plan, () => current.provider, joinLimits(limitOf(REGISTRATIONS), limitOf(REGISTRATIONS_A_DAY), forAll(limitOf(ALL_REGISTRATIONS))));
   // One timer for what is done now and then: unused things go, keys change.
   let isClosed = false;
   let timer = setTimeout(tend, SWEEP_MS / 100).unref();

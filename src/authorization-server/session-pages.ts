@@ -113,7 +113,7 @@ async function offer(context: FlowContext, request: EndpointRequest, browser: Br
     const [only, ...others] = ways.external;
     if (only !== undefined && others.length === 0 && ways.password === null) {
       try {
-        return redirect(await states.start(only, browser, targetOf(asked)));
+        return redirect(await states.start(only, browser, targetOf(asked), request.client));
       } catch (error) {
         return failurePage(context, request, error, { href: again(context, asked), text: "Try again" });
       }
@@ -128,7 +128,7 @@ async function takeForm(context: FlowContext, request: EndpointRequest, browser:
   try {
     const taken = await takeWay(context.ways, form.fields, request);
     if ("person" in taken) return await finishSession(context, request, asked, taken.person);
-    return redirect(await context.states.start(taken.source, browser, targetOf(asked)));
+    return redirect(await context.states.start(taken.source, browser, targetOf(asked), request.client));
   } catch (error) {
     if (!(error instanceof LoginError) || form.fields.get("way") !== "password")
       return failurePage(context, request, error, { href: again(context, asked), text: "Try again" });

@@ -7,6 +7,7 @@ import type { LoginPlan } from "../plan/auth-model.ts";
 import { tryParseJson } from "./kept.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
+import { authorityOf } from "./login-authority.ts";
 import { isSecret, makeSecret, secretHash } from "./browser.ts";
 
 const CACHE_MS = 2_000;
@@ -17,7 +18,13 @@ const RETRY_AFTER_S = 5;
 
 const NONE: Authentication = { kind: "none" };
 
-type KeptSession = { readonly origin: string; readonly person: Person; readonly createdAtMs: number; readonly expiresAtMs: number };
+type KeptSession = {
+  readonly origin: string;
+  readonly person: Person;
+  /** As `authorityOf` had it. */ readonly authority: string | null;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+};
 /** A login that another origin takes over. `browser`: hash of that of the browser there. */
 export type Handoff = { readonly origin: string; readonly returnTo: string; readonly browser: string; readonly person: Person };
 
@@ -52,9 +59,9 @@ export class Sessions {
 
   /** A new session; resolves with the value of its cookie. */
   async create(origin: string, person: Person): Promise<string> {
-    const { store, lifetimeMs, now } = this.#options;
+    const { store, lifetimeMs, login, now } = this.#options;
     const cookie = makeSecret();
-    const kept: KeptSession = { origin, person, createdAtMs: now(), expiresAtMs: now() + lifetimeMs };
+    const kept: KeptSession = { origin, person, authority: authorityOf(person, login), createdAtMs: now(), expiresAtMs: now() + lifetimeMs };
     await store.set(this.#key(cookie), JSON.stringify(kept), lifetimeMs);
     return cookie;
   }
@@ -75,7 +82,7 @@ export class Sessions {
       const kept = tryParseJson(await store.get(key)) as KeptSession | null;
       if (kept === null || kept.origin !== origin || kept.expiresAtMs <= now()) return NONE;
       const person = personNow(kept.person, login);
-      if (person === null) return NONE;
+      if (person === null || kept.authority !== authorityOf(person, login)) return NONE;
       const found = proofOf({ ...kept, person });
       if (generation === this.#generation) {
         if (this.#cache.size >= MAX_CACHED) this.#cache.clear();

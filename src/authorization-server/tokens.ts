@@ -9,7 +9,7 @@ import type { Log } from "../telemetry/log.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import type { ServerKeys } from "./keys.ts";
 import { GRANT_CLAIM } from "./provider.ts";
-import { findResource, NO_SCOPE } from "./resources.ts";
+import { allScopes, findResource } from "./resources.ts";
 
 // What another process revokes is refused after this.
 const CACHE_MS = 2_000;
@@ -20,7 +20,15 @@ const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const EXPIRED: Authentication = { kind: "invalid", reason: "The token has expired" };
 const REVOKED: Authentication = { kind: "invalid", reason: "The token was revoked" };
 
-type Claims = { readonly accountId: string | null; readonly clientId: string; readonly scope: string; readonly audience: string; readonly expiresAtS: number };
+type Claims = {
+  /** Null: the client itself. */
+  readonly accountId: string | null;
+  readonly clientId: string;
+  readonly scope: string;
+  readonly audience: string;
+  readonly issuedAtS: number;
+  readonly expiresAtS: number;
+};
 
 export class TokenLookup {
   readonly #plan: AuthorizationServerPlan;
@@ -76,10 +84,10 @@ export class TokenLookup {
   async #findOpaque(token: string): Promise<Authentication | null> {
     const payload = (await this.#state.find("AccessToken", token)) ?? (await this.#state.find("ClientCredentials", token));
     if (payload === undefined) return null;
-    const { accountId, clientId, scope, aud, exp } = payload;
-    if (typeof clientId !== "string" || typeof aud !== "string" || typeof exp !== "number") return REVOKED;
+    const { accountId, clientId, scope, aud, iat, exp } = payload;
+    if (typeof clientId !== "string" || typeof aud !== "string" || typeof iat !== "number" || typeof exp !== "number") return REVOKED;
     const account = typeof accountId === "string" ? accountId : null;
-    return this.#prove({ accountId: account, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, expiresAtS: exp });
+    return this.#prove({ accountId: account, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, issuedAtS: iat, expiresAtS: exp });
   }
 
   #isOurs(token: string): boolean {
@@ -97,21 +105,26 @@ export class TokenLookup {
         issuer: this.#plan.issuer,
         typ: "at+jwt",
         algorithms: ["ES256"],
-        requiredClaims: ["exp", "aud", "sub"],
+        requiredClaims: ["exp", "iat", "aud", "sub"],
         currentDate: new Date(this.#now()),
       }));
     } catch (error) {
       return error instanceof errors.JWTExpired ? EXPIRED : { kind: "invalid", reason: "The token is not valid" };
     }
-    const { sub, aud, exp, client_id: clientId, scope, [GRANT_CLAIM]: grant } = payload;
-    if (typeof aud !== "string" || typeof clientId !== "string" || sub === undefined || exp === undefined) return REVOKED;
+    const { sub, aud, iat, exp, client_id: clientId, scope, [GRANT_CLAIM]: grant } = payload;
+    if (typeof aud !== "string" || typeof clientId !== "string" || sub === undefined || iat === undefined || exp === undefined) return REVOKED;
     if (typeof grant === "string" ? !(await this.#state.hasGrant(grant)) : sub !== clientId) return REVOKED;
     const accountId = typeof grant === "string" ? sub : null;
-    return this.#prove({ accountId, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, expiresAtS: exp });
+    return this.#prove({ accountId, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, issuedAtS: iat, expiresAtS: exp });
+  }
+
+  /** One of the file that is there no more has no other place. Of documents nothing is kept. */
+  async #hasClient(id: string): Promise<boolean> {
+    return id.startsWith("https://") || this.#plan.clients.some((client) => client.id === id) || (await this.#state.find("Client", id)) !== undefined;
   }
 
   /** The plan of now decides what the token is still worth. */
-  async #prove({ accountId, clientId, scope, audience, expiresAtS }: Claims): Promise<Authentication> {
+  async #prove({ accountId, clientId, scope, audience, issuedAtS, expiresAtS }: Claims): Promise<Authentication> {
     const { scopes: known, clients, login } = this.#plan;
     const expiresAtMs = expiresAtS * 1000;
     if (expiresAtMs <= this.#now()) return EXPIRED;
@@ -119,19 +132,24 @@ export class TokenLookup {
     if (resource === null) return REVOKED;
     const machine = accountId === null ? clients.find(({ id }) => id === clientId) : undefined;
     if (accountId === null && machine === undefined) return REVOKED;
-    const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? ""), login) : machinePerson(machine.id);
+    if (machine !== undefined && issuedAtS * 1000 <= (await this.#state.clientEndedAtMs(machine.id))) return REVOKED;
+    if (accountId !== null && !(await this.#hasClient(clientId))) return REVOKED;
+    const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? "", login), login) : machinePerson(machine.id);
     if (person === null) return REVOKED;
-    const granted = scope.split(" ").filter((name) => {
+    const isTheirs = (name: string): boolean => {
       const allow = known.get(name)?.allow ?? null;
-      return name !== "" && name !== NO_SCOPE && (allow === null || matchesPeople(person, allow)) && (machine === undefined || machine.scopes.includes(name));
-    });
+      return allow === null || matchesPeople(person, allow);
+    };
+    const offered = allScopes(resource);
+    const granted = scope.split(" ").filter((name) => offered.includes(name) && isTheirs(name) && (machine === undefined || machine.scopes.includes(name)));
     return {
       kind: "identity",
       by: "oauth",
       identity: {
         source: person.source === "issuer" ? "issuer:" : person.source,
         name: personName(person),
-        scopes: expandScopes(granted, known),
+        // A scope that is for some does not come to others by one that includes it.
+        scopes: expandScopes(granted, known).filter(isTheirs),
         ...(person.email === null ? {} : { email: person.email }),
         ...(person.groups.length === 0 ? {} : { groups: person.groups }),
         ...(person.peer === null ? {} : { node: person.peer.name }),

@@ -29,6 +29,7 @@ async function setUp(t: TestContext) {
     upstreams: [],
     certificates: [],
     tailnet: null,
+    authorization_servers: [],
   };
   let reloads = 0;
   const admin = await startAdmin({

@@ -70,6 +70,7 @@ async function setUp(t: TestContext, auth: Partial<AdminAuth> = {}) {
       upstreams: [],
       certificates: [],
       tailnet: null,
+      authorization_servers: [],
     }),
     metrics: { text: () => Promise.resolve("") },
     reload: () => assert.fail("asked"),
@@ -135,7 +136,11 @@ test("'auth revoke' takes back what is named, and says how much that was", async
   assert.deepEqual(await run("revoke", "--user", "github:octocat", "sidegate.yaml"), { code: 0, stdout: "Revoked 3 grants and sessions\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--all", "--json"), { code: 0, stdout: '{"revoked":3}\n', stderr: "" });
   // Its registration went.
-  assert.deepEqual(await run("revoke", "--client", "c-2"), { code: 0, stdout: "There were no grants and sessions\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--client", "c-2"), {
+    code: 0,
+    stdout: "There were no grants and sessions; tokens that the client got for itself are worthless now\n",
+    stderr: "",
+  });
   assert.equal((await run("revoke", "--client", "https://x.example/?a=b&all=true?c#d+e é")).code, 1);
   assert.deepEqual(asked, [
     { grant: "g-1" },
@@ -187,4 +192,13 @@ test("a state that fails is said in its own words", async (t) => {
     stdout: "",
     stderr: "The gateway cannot do it: Cannot write the state file '/state/state.db': the disk is full; make room there\n",
   });
+});
+
+test("an id that begins with '-' is the id of what is taken back, and no option", async (t) => {
+  const { run, asked } = await setUp(t);
+  const id = "-kQ8r_Xw2LmVn4PzT6YbC9DfG1HjK3sA5uE7iOqR0xZ";
+  for (const kind of ["client", "grant"]) await run("revoke", `--${kind}`, id);
+  assert.deepEqual(asked, [{ client: id }, { grant: id }]);
+  assert.equal((await run("revoke", "--client", "--all")).code, 2);
+  assert.equal(asked.length, 2);
 });

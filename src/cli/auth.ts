@@ -28,7 +28,7 @@ export async function runAuth(args: readonly string[], io: Io): Promise<number> 
     user: { type: "string", multiple: true, default: [] as string[] },
     all: { type: "boolean", default: false },
   } as const;
-  const { values, positionals } = parseCommand(args, options, 3);
+  const { values, positionals } = parseCommand(joinIds(args), options, 3);
   const [word, named, extra] = wordFirst(positionals, WORDS);
   if (extra !== undefined) throw new UsageError(`Unexpected argument '${extra}'`);
   const choices = choicesOf(values);
@@ -44,6 +44,17 @@ export async function runAuth(args: readonly string[], io: Io): Promise<number> 
     io.stdout(values.json ? `${JSON.stringify(grants, null, 2)}\n` : formatGrants(grants, now, hasColors(io)));
   }
   return EXIT_OK;
+}
+
+/** Ids are random texts of which some begin with '-': they are no options. */
+function joinIds(args: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const last = joined.at(-1);
+    if ((last === "--grant" || last === "--client") && /^-[\w-]{19,}$/.test(arg)) joined[joined.length - 1] = `${last}=${arg}`;
+    else joined.push(arg);
+  }
+  return joined;
 }
 
 function choicesOf(values: {
@@ -74,9 +85,13 @@ async function revoke(choice: Choice, file: string, json: boolean, io: Io): Prom
   const isMissing = revoked === 0 && choice.kind !== "all" && !isKnown;
   if (json) io.stdout(`${JSON.stringify({ revoked })}\n`);
   else if (isMissing) io.stderr(`${plainLine(missingText(choice))}\n`);
-  else
-    io.stdout(`${revoked === 0 ? "There were no grants and sessions" : `Revoked ${revoked} ${revoked === 1 ? "grant or session" : "grants and sessions"}`}\n`);
+  else io.stdout(`${revoked === 0 ? nothingText(choice) : `Revoked ${revoked} ${revoked === 1 ? "grant or session" : "grants and sessions"}`}\n`);
   return isMissing ? EXIT_FAILED : EXIT_OK;
+}
+
+/** What a client got for itself ends, too, but is not counted: of some of it nothing is kept. */
+function nothingText({ kind }: Choice): string {
+  return `There were no grants and sessions${kind === "client" ? "; tokens that the client got for itself are worthless now" : ""}`;
 }
 
 function missingText(choice: Exclude<Choice, { kind: "all" }>): string {

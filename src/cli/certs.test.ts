@@ -52,6 +52,7 @@ async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (
       started_at: at,
       uptime_seconds: 1,
       tailnet: null,
+      authorization_servers: [],
       stopping: false,
       config: { file, digest: "abc", loaded_at: at, refused: null },
       listeners: [],

@@ -15,6 +15,7 @@ import { formatTable } from "./table.ts";
 const NOW = new Date("2026-11-21T10:00:00.000Z");
 const STATUS: GatewayStatus = {
   tailnet: null,
+  authorization_servers: [{ issuer: "https://mcp.example.com", login: ["github", "password"], resources: ["https://mcp.example.com/mcp"] }],
   version: "1.0.0",
   pid: 7,
   started_at: "2026-11-21T09:00:00.000Z",
@@ -113,6 +114,9 @@ a.example b.example +2  https live  …ncrypt/live/a.example/fullchain.pem  in 3
 mcp.example             https       ACME                                  in 4d           in 30m         The CA cannot reach port 80
 new.example             https       ACME                                  not issued yet  due
 localhost               https       internal CA                           expired 1d ago  by itself
+
+AUTHORIZATION SERVER     LOGIN             FOR
+https://mcp.example.com  github, password  https://mcp.example.com/mcp
 `,
   );
 });
@@ -131,8 +135,8 @@ test("targets whose certificate is not verified are marked", () => {
 });
 
 test("what is not there has no table", () => {
-  const text = formatStatus({ ...STATUS, routes: [], upstreams: [], certificates: [], draining_listeners: 0 }, NOW, false);
-  assert.doesNotMatch(text, /ROUTE|UPSTREAM|CERTIFICATE|removed/);
+  const text = formatStatus({ ...STATUS, routes: [], upstreams: [], certificates: [], authorization_servers: [], draining_listeners: 0 }, NOW, false);
+  assert.doesNotMatch(text, /ROUTE|UPSTREAM|CERTIFICATE|AUTHORIZATION|removed/);
 });
 
 test("the tailnet is the last section, and what is wrong with it stands at the top, too", () => {

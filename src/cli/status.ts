@@ -86,6 +86,11 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
       ]),
       colors,
     ),
+    formatTable(
+      ["AUTHORIZATION SERVER", "LOGIN", "FOR"],
+      status.authorization_servers.map(({ issuer, login, resources }) => [issuer, login.join(", "), resources.join(", ")]),
+      colors,
+    ),
     status.tailnet === null ? "" : formatTailnet(status.tailnet, now, colors),
   ];
   return sections.filter((section) => section !== "").join("\n");

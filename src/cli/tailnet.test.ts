@@ -28,6 +28,7 @@ async function setUp(t: TestContext, tailnet: Tailnet | null, logout: () => Prom
   writeFileSync(file, `admin: { listen: "unix:${dir}/admin.sock" }\n`);
   writeFileSync(join(dir, "tailscaled.sock"), "");
   const status: GatewayStatus = {
+    authorization_servers: [],
     version: "1.0.0",
     pid: 1,
     started_at: at,

@@ -1,6 +1,5 @@
 // The formats of strings that speak of people, OAuth clients and servers.
-import { isHostName } from "../lib/address.ts";
-import { isLoopbackHost } from "../lib/public-url.ts";
+import { isHostName, isLoopbackHost } from "../lib/address.ts";
 
 type Format = (text: string) => string | null;
 

@@ -27,6 +27,7 @@ export function checkWays(check: CheckContext, ways: readonly WayPlace[]): void 
     }
     if (issuer !== undefined) {
       checkIssuerName(check, [...path, "issuer", "name"], issuer.name);
+      checkResource(check, [...path, "issuer"], route, routePath);
       checkPeople(check, [...path, "issuer", "allow"], issuer.allow, "issuer");
     }
   }
@@ -43,6 +44,17 @@ function checkAddress(check: CheckContext, path: Path, route: Route, routePath: 
   else if (kind === "oauth" && route.path_regex !== undefined)
     check.report(path, `${needed} 'path_regex' stands for many; give 'public_url', ${example}`, "key");
   else checkPort(check, path, route);
+}
+
+/** A route of an issuer's tokens needs no address. Where it has a host, clients are told of one, and it must be true. */
+function checkResource(check: CheckContext, path: Path, route: Route, routePath: Path): void {
+  const isTold = route.public_url === undefined && isAddressSound(check, routePath) && routePublicUrl(route) !== null;
+  if (isTold && route.path_regex !== undefined)
+    check.report(
+      path,
+      "'issuer' tells clients the address of the route, and 'path_regex' stands for many; give 'public_url', as https://mcp.example.com/mcp",
+      "key",
+    );
 }
 
 /** Without 'public_url' clients are told of the port 443. Behind a proxy, or a mapping of ports, it may be the right one. */

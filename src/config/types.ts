@@ -656,7 +656,7 @@ export interface Issuer {
   /**
    * Algorithms of signatures that are accepted.
    */
-  algorithms: ("RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512" | "EdDSA")[];
+  algorithms: ("RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512" | "Ed25519" | "EdDSA")[];
   /**
    * Values of the header 'typ' that are accepted; "none" for tokens without one.
    */

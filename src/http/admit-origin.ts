@@ -19,13 +19,21 @@ export function admitOrigin(x: Exchange, { plan }: LiveRoute): void {
 }
 
 /**
- * A browser sends a session's cookie by itself, whoever made it send the request: what changes something must come from a page of ours. Browsers say where
- * from by Origin, which was looked at before, or by Sec-Fetch-Site; programs that are no browsers say neither.
+ * A browser sends a session's cookie by itself, whoever made it send the request: what changes something must come from a page of ours, or of an origin that
+ * is named; a `*` names nobody. Browsers say where from by Origin or by Sec-Fetch-Site; programs that are no browsers say neither.
  * @throws {RequestError} 403
  */
-export function admitSessionUse(x: Exchange, authentication: Authentication): void {
-  if (authentication.kind !== "identity" || authentication.by !== "session" || x.origin !== null) return;
+export function admitSessionUse(x: Exchange, { plan }: LiveRoute, authentication: Authentication): void {
+  if (authentication.kind !== "identity" || authentication.by !== "session") return;
+  if (x.origin !== null) {
+    if (plan.origins === "*" && (plan.publicUrl === null || new URL(plan.publicUrl).origin !== x.origin)) throw foreignPage();
+    return;
+  }
   if (x.method === "GET" || x.method === "HEAD" || x.method === "OPTIONS") return;
   const site = x.header("sec-fetch-site");
-  if (site !== null && site !== "same-origin" && site !== "none") throw new RequestError(403, "ERR_ORIGIN", "Pages of another site may not call here");
+  if (site !== null && site !== "same-origin" && site !== "none") throw foreignPage();
+}
+
+function foreignPage(): RequestError {
+  return new RequestError(403, "ERR_ORIGIN", "Pages of another site may not call here");
 }

@@ -71,6 +71,8 @@ export class Exchange {
   identity: Identity | null;
   /** When what permits the request ends by itself (Date.now); null: it does not. */
   credentialExpiresAtMs: number | null = null;
+  /** Permitted by a browser's session: no cache on the way knows its cookie for a credential, as it does Authorization (RFC 9111, 3.5). */
+  byCookie = false;
   /** Null where sessions of MCP belong to nobody. */
   sessionUse: SessionUse | null = null;
   /** The whole body, where it was read before it goes on; null where it goes on as it comes. */

@@ -15,7 +15,7 @@ import { noteSession } from "./mcp-guard.ts";
 import { rescue } from "./rescue.ts";
 import { RequestError } from "./request-error.ts";
 import { rewriteRequest } from "./rewrite-request.ts";
-import { isEventStream, rewriteResponse } from "./rewrite-response.ts";
+import { dropOwnCookies, isEventStream, rewriteResponse } from "./rewrite-response.ts";
 import { asRecord, passableTrailers, sendHead } from "./send-head.ts";
 import type { ForwardedRoute } from "./state.ts";
 import { watchTail } from "./tail.ts";
@@ -139,6 +139,7 @@ class Forwarding implements HttpCallHandler, Ticking, OnClose, Lasting {
     this.#interimResponses += 1;
     if (this.#interimResponses > MAX_INTERIM_RESPONSES) return this.#giveUp(this.#protocolError("too many interim responses"));
     if (status === 100 || (this.x.stream === null && req.httpVersionMinor === 0)) return;
+    dropOwnCookies(headers);
     this.#guard(() => res.writeInformation(status, asRecord(headers)));
   }
 

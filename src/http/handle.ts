@@ -82,12 +82,13 @@ function admit(x: Exchange, route: LiveRoute, authentication: Authentication): v
       throw challenge(permit, route.plan, authentication);
     }
     if (permit.identity !== null) x.identity = permit.identity;
-    admitSessionUse(x, authentication);
+    admitSessionUse(x, route, authentication);
     if (isAsked) return answerPermitted(x, permit);
     refuseTokenInQuery(x, route);
     if (!leadsOn(route)) throw new RequestError(404, "ERR_NO_UPSTREAM", "Nothing is served here");
     const proof = authentication.kind === "identity" && authentication.identity === permit.identity ? authentication : null;
     x.credentialExpiresAtMs = proof?.expiresAtMs ?? null;
+    x.byCookie = proof?.by === "session";
     const inspected = inspectMcp(x, route, permit, proof); // What is no message of MCP, or for somebody else's session, reaches no upstream.
     if (inspected === false) return;
     if (inspected === true) return forward(x, route, permit); // Rewrites the head, chooses a target and carries both bodies.

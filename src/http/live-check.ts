@@ -12,6 +12,8 @@ import type { HttpState } from "./state.ts";
 const CHECK_MS = 15_000;
 // What has only begun was authorised a moment ago.
 const MIN_AGE_MS = 5_000;
+// An issuer takes so many questions at a time and no more (introspection.ts): those of new requests must not find it busy with ours, and each stream gets its turn.
+const MAX_ASKED = 32;
 
 /** `isKnown`: the caller is known, but not admitted any more. */
 export type LiveEnd = { readonly code: "ERR_CREDENTIAL_ENDED" | "ERR_NOT_ADMITTED"; readonly message: string; readonly isKnown: boolean };
@@ -23,11 +25,12 @@ const watched = new Set<Lasting>();
 // Who knows a token may take longer than until the next time.
 const asked = new WeakSet<Lasting>();
 let timer: NodeJS.Timeout | null = null;
+let isChecking = false;
 
 /** Begins to ask. Routes that are open to everybody have nothing to ask. */
 export function watchLive(lasting: Lasting): void {
   watched.add(lasting);
-  timer ??= setInterval(() => void checkLive(performance.now()), CHECK_MS).unref();
+  timer ??= setInterval(() => void checkInTurn(), CHECK_MS).unref();
 }
 
 export function unwatchLive(lasting: Lasting): void {
@@ -37,13 +40,25 @@ export function unwatchLive(lasting: Lasting): void {
   timer = null;
 }
 
-/** Asks for all that have lasted long enough. Resolves when all is said. @param now by performance.now() */
+/** Where the answers take longer than until the next time, that one is left out. */
+async function checkInTurn(): Promise<void> {
+  if (isChecking) return;
+  isChecking = true;
+  await checkLive(performance.now());
+  isChecking = false;
+}
+
+/** Asks for all that have lasted long enough, some at a time. Resolves when all is said. @param now by performance.now() */
 export async function checkLive(now: number): Promise<void> {
-  await Promise.all([...watched].filter(({ x }) => now - x.startedMs >= MIN_AGE_MS).map(check));
+  const due = [...watched].filter(({ x }) => now - x.startedMs >= MIN_AGE_MS).values();
+  const work = async (): Promise<void> => {
+    for (const lasting of due) await check(lasting);
+  };
+  await Promise.all(Array.from({ length: MAX_ASKED }, work));
 }
 
 async function check(lasting: Lasting): Promise<void> {
-  if (asked.has(lasting)) return;
+  if (asked.has(lasting) || !watched.has(lasting)) return;
   asked.add(lasting);
   const why = await whyEnded(lasting.x);
   asked.delete(lasting);
@@ -57,7 +72,7 @@ async function whyEnded(x: Exchange): Promise<LiveEnd | null> {
     const route = state.routes.find(x.host, x.path, x.method, x);
     if (route === null) return { code: "ERR_NOT_ADMITTED", message: "The route is not there any more", isKnown: true };
     if (route.auth === null) return null;
-    return judge(authorize(route.auth, await identify(x, route, state), certificateOf(x, state), x.connection.tailnet));
+    return judge(authorize(route.auth, await identify(x, route, state), certificateOf(x, state), x.connection.tailnet), x);
   } catch (error) {
     // Whoever cannot be asked ends nothing; what is wrong here shows at the next request, too.
     state.log.error({ err: error, request_id: x.requestId }, "A connection could not be authorised anew");
@@ -65,8 +80,10 @@ async function whyEnded(x: Exchange): Promise<LiveEnd | null> {
   }
 }
 
-function judge(found: ReturnType<typeof authorize>): LiveEnd | null {
+function judge(found: ReturnType<typeof authorize>, { credentialExpiresAtMs }: Exchange): LiveEnd | null {
   if (!("denied" in found)) return null;
+  // When it ends was known from the beginning: whoever cannot be asked now does not make it longer.
+  if (found.denied === "unavailable" && credentialExpiresAtMs !== null && Date.now() >= credentialExpiresAtMs) return ENDED;
   return DENIALS[found.denied];
 }
 

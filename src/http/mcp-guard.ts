@@ -4,7 +4,7 @@ import type { Permit } from "../identity/authorize.ts";
 import { headerValue } from "../lib/header-name.ts";
 import { isRefusal, readMessages, refusalJson, refuseHead, UNKNOWN_SESSION, type McpRefusal } from "../mcp/message.ts";
 import { sessionIdsOf } from "../mcp/endpoint-event.ts";
-import type { SessionUse } from "../mcp/session-owners.ts";
+import { isDisguised, type SessionUse } from "../mcp/session-owners.ts";
 import { answer } from "./answer.ts";
 import { addCors } from "./cors.ts";
 import type { Exchange } from "./exchange.ts";
@@ -19,7 +19,8 @@ const SESSION_HEADER = "mcp-session-id";
 export function inspectMcp(x: Exchange, route: ForwardedRoute, permit: Permit, proof: Proof | null): boolean | Promise<boolean> {
   const use = sessionUse(x, route, permit, proof);
   x.sessionUse = use;
-  if (use !== null && use.ids.some((id) => x.state.live.sessions.isForeign(use.place, id, use.owner))) return refuse(x, route, UNKNOWN_SESSION);
+  if (use !== null && use.ids.some((id) => isDisguised(id) || x.state.live.sessions.isForeign(use.place, id, use.owner)))
+    return refuse(x, route, UNKNOWN_SESSION);
   if (route.plan.mcp === null || x.method !== "POST" || x.body === "none") return true;
   const refusal = refuseHead(x.raw);
   return refusal === null ? inspectBody(x, route) : refuse(x, route, refusal);
@@ -47,7 +48,12 @@ function sessionUse(x: Exchange, route: ForwardedRoute, { identity }: Permit, pr
     ids.push(inHeader);
   }
   // The same person may use another client; a login name may be given to somebody else. A session is the upstream's: another route to it is no way round.
-  return { owner: `${identity.source}\n${proof?.person?.subject ?? identity.name}`, place: route.upstream.upstream.plan.name, ids };
+  return {
+    owner: `${identity.source}\n${proof?.person?.subject ?? identity.name}`,
+    place: route.upstream.upstream.plan.name,
+    ids,
+    claimed: mcp !== null ? ids : inHeader === null ? [] : [inHeader],
+  };
 }
 
 /** Notes whose session it is, when the upstream has taken part in it. @param headers of its response */
@@ -57,7 +63,7 @@ export function noteSession(x: Exchange, status: number, headers: readonly strin
   const { sessions } = x.state.live;
   const given = headerValue(headers, SESSION_HEADER);
   if (x.method === "DELETE") for (const id of use.ids) sessions.unbind(use.place, id, use.owner);
-  else for (const id of given === null ? use.ids : [...use.ids, given]) sessions.bind(use.place, id, use.owner);
+  else for (const id of given === null ? use.claimed : [...use.claimed, given]) sessions.bind(use.place, id, use.owner);
 }
 
 function refuse(x: Exchange, route: ForwardedRoute, refusal: McpRefusal): false {

@@ -12,6 +12,7 @@ export function rewriteResponse(x: Exchange, route: ForwardedRoute, headers: str
   // Proxies before us would hold events back until a buffer is full.
   if (isEventStream(headers)) headers.push("X-Accel-Buffering", "no");
   dropOwnCookies(headers);
+  if (x.byCookie) keepPrivate(headers);
   if (stripPrefix !== null) restorePrefix(x, headers, stripPrefix);
   let result = headers;
   if (cors !== null) result = addCors(result, x, cors);
@@ -31,12 +32,28 @@ export function isEventStream(headers: readonly string[]): boolean {
   return false;
 }
 
-/** Cookies of the gateway's own names come from nobody else. */
-function dropOwnCookies(headers: string[]): void {
+/** Cookies of the gateway's own names come from nobody else. @param headers flat; changed */
+export function dropOwnCookies(headers: string[]): void {
   for (let i = headers.length - 2; i >= 0; i -= 2) {
     const name = headers[i] ?? "";
     if (name.length === 10 && name.toLowerCase() === "set-cookie" && setsOwnCookie(headers[i + 1] ?? "")) headers.splice(i, 2);
   }
+}
+
+// What allows a shared cache to keep a response (RFC 9111, 5.2.2).
+const SHARED = /^(?:public|s-maxage|proxy-revalidate)(?:\s*=|$)/i;
+
+/** Of what one person may see, no cache on the way keeps a copy for all: many keep whatever does not forbid it. */
+function keepPrivate(headers: string[]): void {
+  const directives: string[] = [];
+  for (let i = headers.length - 2; i >= 0; i -= 2) {
+    const name = headers[i]?.toLowerCase();
+    if (name !== "cache-control" && name !== "cdn-cache-control" && name !== "surrogate-control") continue;
+    if (name === "cache-control") directives.unshift(...(headers[i + 1] ?? "").split(",").map((directive) => directive.trim()));
+    headers.splice(i, 2);
+  }
+  const kept = directives.filter((directive) => directive !== "" && !SHARED.test(directive) && !/^private(?:\s*=|$)/i.test(directive));
+  headers.push("Cache-Control", kept.some((directive) => /^no-store$/i.test(directive)) ? kept.join(", ") : ["private", ...kept].join(", "));
 }
 
 /** A redirect of an upstream that does not know of the prefix leads to the prefix again. */

@@ -45,7 +45,8 @@ function wordsOf(x: Exchange): Map<Word, string> {
     const name = (x.raw[i] ?? "").toLowerCase();
     const word = WORDS.find((known) => known === name);
     if (word === undefined) continue;
-    // Two of them, or a list: the first may be the client's own.
+    // One of two may be the client's own. Those that proxies write with every request may be lists, which no question has.
+    if (words.has(word) && TELLING.includes(word)) throw refusal(`Header '${word}' stands there twice`);
     const value = x.raw[i + 1] ?? "";
     words.set(word, words.has(word) ? `${words.get(word)},${value}` : value);
   }

@@ -23,11 +23,16 @@ export class AnswerMemory<T> {
   put(hash: string, value: T, untilMs: number): void {
     if (untilMs <= Date.now()) return;
     this.#entries.delete(hash);
-    if (this.#entries.size >= this.#max) {
-      const [oldest] = this.#entries.keys();
-      if (oldest !== undefined) this.#entries.delete(oldest);
+    // Nobody may ever ask again for what has ended: it would stay, with all that its token says of somebody, until the memory is full.
+    for (const [key, entry] of this.#entries) {
+      if (Date.now() < entry.untilMs && this.#entries.size < this.#max) break;
+      this.#entries.delete(key);
     }
     this.#entries.set(hash, { value, untilMs });
+  }
+
+  get size(): number {
+    return this.#entries.size;
   }
 
   clear(): void {

@@ -35,7 +35,7 @@ function issuerPlan(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPl
     issuer,
     audiences: new Set([AUDIENCE]),
     jwksUrl: null,
-    algorithms: ["RS256", "PS256", "ES256", "EdDSA"],
+    algorithms: ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"],
     types: new Set(["at+jwt", "jwt"]),
     clockToleranceMs: 30_000,
     userClaim: ["sub"],
@@ -119,6 +119,18 @@ test("a token of the issuer is a proof of who, with scopes and an end", async (t
   const again = live.find(token);
   assert.equal(again, found, "what was verified a moment ago is known at once, as the same object");
   assert.equal(fake.hits.get("/keys"), 1);
+});
+
+test("a token signed with Ed25519 is taken under both names of its algorithm (RFC 9864), and only if they are listed", async (t) => {
+  for (const alg of ["Ed25519", "EdDSA"]) {
+    const own = await makeKey("ed", alg);
+    const { fake, live } = await start(t);
+    fake.keys.push(own);
+    assert.equal((await proof(live, await signToken(fake.issuer, own))).identity.name, "u-1");
+    const other = await start(t, { algorithms: ["ES256"] });
+    other.fake.keys.push(own);
+    assert.equal(await reason(other.live, await signToken(other.fake.issuer, own)), "The token's algorithm is not accepted");
+  }
 });
 
 test("scopes come from scope, scp or a claim of choice, and from grants, with all that they include", async (t) => {

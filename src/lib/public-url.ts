@@ -1,11 +1,4 @@
 // The addresses by which clients know us: what is written in tokens and metadata.
-import { isIPv4 } from "node:net";
-
-/** Whether a URL's host name means this machine: its traffic leaves no wire. */
-export function isLoopbackHost(hostname: string): boolean {
-  const host = hostname.toLowerCase();
-  return host === "localhost" || host.endsWith(".localhost") || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
-}
 
 /** A URL as resources are compared: host in lower case, and the trailing slash taken off (RFC 8707 tells clients to do either). */
 export function sameResourceKey(url: string): string {

@@ -69,3 +69,17 @@ test("the ids of sessions are found by the names that servers give them", () => 
   assert.deepEqual(sessionIdsOf("/m?sessionId=a&session_id=b&SESSIONID=c&sid=d&other=e&session=%61#x"), ["a", "b", "c", "d", "a"]);
   assert.deepEqual(sessionIdsOf("/m"), []);
 });
+
+test("#40 a line without end, and an event that is another, wait for nothing and are not remembered", () => {
+  for (const start of [": ", "event: message\ndata: 1\ndata: "]) {
+    const watch = new EndpointWatch((uri) => `/mcp${uri}`);
+    assert.equal(watch.push(Buffer.from(start)).toString(), start);
+    const chunk = Buffer.alloc(8_000, 0x61);
+    const begun = performance.now();
+    for (let i = 0; i < 3_000; i += 1) assert.equal(watch.push(chunk).length, chunk.length);
+    // Looking at all of the line again with each piece takes minutes.
+    assert.ok(performance.now() - begun < 5_000, "24 MB of one line took longer than 5 s");
+    const end = "\n\nevent: endpoint\ndata: /m\n\n";
+    assert.equal(watch.push(Buffer.from(end)).toString(), end.replace("/m", "/mcp/m"));
+  }
+});

@@ -20,6 +20,8 @@ export class EndpointWatch {
   #heldBytes = 0;
   /** The line under way, as far as it has come, with its line's end; latin1, so that a character is a byte. */
   #line = "";
+  /** What the line under way says is of no matter: its rest is not remembered, however long it is. */
+  #skipsLine = false;
   #endsInCr = false;
   #isFirstLine = true;
   #name = "";
@@ -71,14 +73,17 @@ export class EndpointWatch {
     this.#keep(bytes, out);
     if (this.#done) return;
     if (isSecondHalf) {
-      if (this.#name === "" && this.#data.length === 0) this.#release(out);
+      if (this.#name !== "endpoint" && (this.#name !== "" || this.#data.length === 0)) this.#release(out);
       return;
     }
-    let line = this.#line + bytes.toString("latin1", 0, bytes.length - end.length);
+    let line = this.#skipsLine ? ":" : this.#line + bytes.toString("latin1", 0, bytes.length - end.length);
     this.#line = "";
+    this.#skipsLine = false;
     if (this.#isFirstLine && line.startsWith("\xef\xbb\xbf")) line = line.slice(3);
     this.#isFirstLine = false;
     if (line === "") return this.#endEvent(out);
+    // Of an event that is another, only the end is looked for.
+    if (this.#name !== "" && this.#name !== "endpoint") return this.#release(out);
     const [, field = "", value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
     if (field === "event") this.#name = value;
     else if (field === "data") {
@@ -96,11 +101,15 @@ export class EndpointWatch {
   #takePart(bytes: Buffer, out: Buffer[]): void {
     this.#keep(bytes, out);
     if (this.#done) return;
-    this.#line += bytes.toString("latin1");
-    const line = this.#isFirstLine ? this.#line.replace(/^\xef\xbb\xbf/, "") : this.#line;
-    const mayMatter =
-      (this.#name === "" || this.#name === "endpoint") && ["event", "data", "\xef\xbb\xbf"].some((name) => name.startsWith(line.slice(0, name.length)));
-    if (!mayMatter && this.#data.length === 0 && this.#name !== "endpoint") this.#release(out);
+    const isOther = this.#name !== "" && this.#name !== "endpoint";
+    if (!this.#skipsLine) {
+      this.#line += bytes.toString("latin1");
+      const line = this.#isFirstLine ? this.#line.replace(/^\xef\xbb\xbf/, "") : this.#line;
+      if (!isOther && ["event", "data", "\xef\xbb\xbf"].some((name) => name.startsWith(line.slice(0, name.length)))) return;
+      this.#skipsLine = true;
+      this.#line = "";
+    }
+    if (isOther || (this.#name === "" && this.#data.length === 0)) this.#release(out);
   }
 
   #keep(bytes: Buffer, out: Buffer[]): void {
@@ -122,7 +131,7 @@ export class EndpointWatch {
         this.#held = [Buffer.from(data.before + Buffer.from(told, "utf8").toString("latin1") + behind, "latin1")];
       }
       this.#done = true;
-    } else if (this.#data.length > 0) {
+    } else if (this.#data.length > 0 || this.#name !== "") {
       this.#events += 1;
       this.#done = this.#events >= MAX_EVENTS;
     }

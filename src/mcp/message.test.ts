@@ -87,3 +87,13 @@ test("a head that hides its body, or says a thing twice, is refused", () => {
     assert.equal(refuseHead(["Content-Type", type])?.status, 415, type);
   assert.equal(refuseHead(["Content-Type", "application/json", "Mcp-Name", "a", "mcp-name", "b"])?.status, 400);
 });
+
+test("a message of brackets and commas alone costs little, and one of long texts or many numbers is well", () => {
+  for (const text of ["[".repeat(4_000_000), `[${"{},".repeat(1_300_000)}{}]`, `${'{"a":'.repeat(600_000)}1${"}".repeat(600_000)}`]) {
+    const read = readMessages(Buffer.from(text), []);
+    assert.ok(isRefusal(read));
+    assert.match(read.message, /too many parts/);
+  }
+  const params = { name: "put", arguments: { text: "[{,".repeat(1_000_000), numbers: Array.from({ length: 200_000 }, (_, i) => i) } };
+  assert.equal(isRefusal(readMessages(Buffer.from(JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params })), [])), false);
+});

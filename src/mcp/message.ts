@@ -75,6 +75,7 @@ export function refuseHead(headers: readonly string[]): McpRefusal | null {
 export function readMessages(bytes: Uint8Array, headers: readonly string[]): McpBody | McpRefusal {
   const parsed = parseJson(bytes);
   if (parsed === null) return refuse(400, PARSE_ERROR, "Parse error: the body is not JSON");
+  if (parsed === "complex") return refuse(400, INVALID_REQUEST, "Invalid Request: the message has too many parts");
   const { value } = parsed;
   const isBatch = Array.isArray(value);
   const elements: readonly unknown[] = isBatch ? value : [value];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { SessionOwners } from "./session-owners.ts";
+import { isDisguised, SessionOwners } from "./session-owners.ts";
 
 test("#46 a session is its first user's until it ends, at each place for itself", () => {
   const owners = new SessionOwners();
@@ -29,4 +29,19 @@ test("memory is bounded: the session used longest ago goes first, and one who op
   assert.equal(owners.size, 4);
   assert.equal(owners.isForeign("up", "3", "x"), false);
   assert.equal(owners.isForeign("up", "2", "x"), true);
+});
+
+test("#46 another spelling of a UUID is the same session", () => {
+  const owners = new SessionOwners();
+  const id = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+  owners.bind("up", id, "a");
+  const hyphened = id.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  for (const same of [id.toUpperCase(), hyphened, `{${id}}`, `urn:uuid:${hyphened}`, `+${id.slice(1)}`, id.slice(0, 9) + "-" + id.slice(9)])
+    assert.equal(owners.isForeign("up", same, "b"), true, same);
+  owners.bind("up", "00abcdefabcdefabcdefabcdefabcdef", "a");
+  for (const same of ["0xabcdefabcdefabcdefabcdefabcdef", "0_abcdefabcdefabcdefabcdefabcdef"]) assert.equal(owners.isForeign("up", same, "b"), true, same);
+  owners.bind("up", "Abc", "a");
+  assert.equal(owners.isForeign("up", "abc", "b"), false);
+  for (const disguised of [`\uff10${id.slice(1)}`, ` ${id.slice(1)}`, `{${id.slice(1)}\u{1d7d8}}`]) assert.equal(isDisguised(disguised), true);
+  for (const other of [id, "München", "regular hours", ` ${id}`]) assert.equal(isDisguised(other), false);
 });

@@ -6,7 +6,16 @@ const MAX_SESSIONS = 50_000;
 const MAX_OF_ONE = 5_000;
 
 /** Who a request is for the sessions of an upstream (`place`), and which of them it uses. */
-export type SessionUse = { readonly owner: string; readonly place: string; readonly ids: readonly string[] };
+export type SessionUse = {
+  readonly owner: string;
+  readonly place: string;
+  readonly ids: readonly string[];
+  /**
+   * Those of them that become the owner's by being used: where it is not said that a route is for MCP, one in a query may be a word that is no session at all,
+   * and only an endpoint event makes it one.
+   */
+  readonly claimed: readonly string[];
+};
 
 /** In memory alone: after a restart the upstream, which knows its sessions, decides, and who uses one first has it. */
 export class SessionOwners {
@@ -63,7 +72,27 @@ export class SessionOwners {
   }
 }
 
+/** Whether some upstream may read it as an id that is written otherwise: Python takes the digits of all scripts, and spaces around them, for those of a UUID. */
+export function isDisguised(session: string): boolean {
+  return !/^[!-~]*$/.test(session) && /^.{32}$/su.test(bareId(session));
+}
+
 /** Ids are credentials of a kind: only their hash is kept. */
 function keyOf(place: string, session: string): string {
-  return hash("sha256", `${place}\n${session}`, "base64url");
+  return hash("sha256", `${place}\n${canonicalId(session)}`, "base64url");
+}
+
+/** One form for all spellings of a UUID that upstreams read as the same (Python's UUID and int(…, 16) do): no other spelling is a way round. */
+function canonicalId(session: string): string {
+  const digits = bareId(session);
+  if (digits.length !== 32 || !/^[+]?(?:0x)?[0-9a-f_]+$/i.test(digits)) return session;
+  return `uuid ${digits
+    .toLowerCase()
+    .replace(/^\+?(?:0x)?/, "")
+    .replaceAll("_", "")
+    .replace(/^0+/, "")}`;
+}
+
+function bareId(session: string): string {
+  return session.replaceAll(/urn:|uuid:|[{}-]/gi, "");
 }

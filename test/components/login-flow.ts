@@ -76,6 +76,8 @@ export function fakeSource(
 ): LoginSource & {
   readonly started: { redirectUri: string; state: string }[];
   who: Person;
+  /** Every answer is another provider's. */
+  isOther: boolean;
 } {
   const { kind = "github", label = "GitHub", at } = options;
   const started: { redirectUri: string; state: string }[] = [];
@@ -84,6 +86,7 @@ export function fakeSource(
     label,
     started,
     who: options.who ?? person("octocat"),
+    isOther: false,
     async start({ redirectUri, state }) {
       if (options.startError !== undefined) throw options.startError;
       started.push({ redirectUri, state });
@@ -92,6 +95,7 @@ export function fakeSource(
     },
     async finish({ callback, memory }) {
       if (options.finishError !== undefined) throw options.finishError;
+      if (this.isOther) throw new LoginError("failed", "This is another provider's answer");
       const error = callback.searchParams.get("error");
       if (error === "access_denied") throw new LoginError("refused", `${label} was told not to say who you are`);
       if (error !== null) throw new LoginError("refused", `${label} has words of its own for this`);

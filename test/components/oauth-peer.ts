@@ -40,7 +40,10 @@ export class Peer implements AsyncDisposable {
     const connect = buildConnector(ca === undefined ? {} : { ca });
     this.#agent = new Agent({
       connect: (options, callback) =>
-        connect({ ...options, hostname: "127.0.0.1", servername: options.servername ?? options.hostname, port: String(ports[options.hostname] ?? options.port) }, callback),
+        connect(
+          { ...options, hostname: "127.0.0.1", servername: options.servername ?? options.hostname, port: String(ports[options.hostname] ?? options.port) },
+          callback,
+        ),
     });
   }
 
@@ -99,7 +102,12 @@ export class Peer implements AsyncDisposable {
   }
 
   /** From a registration to tokens. @param person who goes to the address and back to ours */
-  async login(issuer: string, resource: string, person: (url: URL) => Promise<URL>, params: Readonly<Record<string, string>> = {}): Promise<Tokens & { readonly clientId: string }> {
+  async login(
+    issuer: string,
+    resource: string,
+    person: (url: URL) => Promise<URL>,
+    params: Readonly<Record<string, string>> = {},
+  ): Promise<Tokens & { readonly clientId: string }> {
     const clientId = await this.register(issuer);
     const asked = this.authorization(issuer, clientId, { resource, ...params });
     const back = await person(asked.url);

@@ -143,6 +143,22 @@ test("a login that is cancelled at the provider comes back to the page", async (
   assert.deepEqual(server.told, []);
 });
 
+test("what a provider says went wrong is told in the words of its source, and in those of no other", async () => {
+  const source = fakeSource({ at: "http://idp.localhost/authorize" });
+  await using server = await startLoginFlow({ external: [source] });
+  await using browser = scriptedBrowser();
+  const answer = async (query: string): Promise<Page> => {
+    await browser.submit(await browser.open(`${server.issuer}${CONSENT}`), "way=github", {}, { stopAt: "http://idp.localhost" });
+    return browser.open(`${server.issuer}/callback?${query}&state=${source.started.at(-1)?.state}`);
+  };
+  assert.match((await answer("error=redirect_uri_mismatch")).text, /GitHub has words of its own for this/);
+  // An answer that is not of the provider is no word that the person has cancelled.
+  source.isOther = true;
+  const mixed = await answer("error=access_denied&iss=https%3A%2F%2Fevil.example");
+  assert.equal(mixed.status, 400);
+  assert.match(mixed.text, /another provider's answer/);
+});
+
 test("a person who is not admitted is told the account and how to be somebody else", async () => {
   const source = fakeSource({ who: person("mallory") });
   await using server = await startLoginFlow({ external: [source] });

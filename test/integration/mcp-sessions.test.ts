@@ -169,3 +169,29 @@ test("#46 #47 a session of the older transport is bound by its endpoint event, w
   request.destroy();
   await waitFor(() => gateway.state.live.active === 0);
 });
+
+test("#46 a leaked id in another spelling opens nothing; outside of MCP a word in a query is no session", async () => {
+  const id = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+  await using origin = await startOrigin(async (req, res) => {
+    await bodyOf(req);
+    if (req.method === "POST") return void res.writeHead(202).end();
+    res.writeHead(200, { "Content-Type": "text/event-stream" }).end(`event: endpoint\ndata: /messages/?session_id=${id}\n\n`);
+  });
+  const resource = "http://127.0.0.1/mcp";
+  const proof = (subject: string): Proof => ({ ...proofOf(resource), person: { ...OCTOCAT, subject } });
+  const server = fakeServer({ issuer: "http://127.0.0.1", resources: [resource], tokens: { a: proof("a"), b: proof("b") } });
+  const route = { publicUrl: resource, auth: [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY }] } as const;
+  for (const mcp of [null, { sessionBinding: true }]) {
+    await using gateway = await startHttpGateway({ targets: [origin.url], servers: [server], routes: [{ ...route, mcp }] });
+    assert.equal((await send(gateway.port, "a", null, { method: "GET", path: "/sse" })).status, 200);
+    const message = async (token: string, session: string): Promise<number> =>
+      (await send(gateway.port, token, null, { path: `/messages/?session_id=${encodeURIComponent(session)}` })).status;
+    assert.equal(await message("a", id), 202);
+    for (const same of [id, id.toUpperCase(), `{${id}}`, `urn:uuid:${id}`, `\uff10${id.slice(1)}`, ` ${id.slice(1)}`])
+      assert.equal(await message("b", same), 404, same);
+    for (const word of ["overnight", "München"]) {
+      assert.equal(await message("a", word), 202);
+      assert.equal(await message("b", word), mcp === null ? 202 : 404);
+    }
+  }
+});

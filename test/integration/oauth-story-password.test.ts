@@ -14,7 +14,7 @@ import { waitFor } from "../components/wait.ts";
 const PASSWORDS = { alice: "correct horse battery", bob: "staple of bob" };
 const HASHES = { alice: await hashPassword(PASSWORDS.alice), bob: await hashPassword(PASSWORDS.bob) };
 
-async function open(upstream: { readonly port: number }): Promise<{ gateway: Gateway; origin: string; edit(text: string): Promise<void> }> {
+async function open(upstream: { readonly port: number }): Promise<{ gateway: Gateway; origin: string; readonly edit: (text: string) => Promise<void> }> {
   const origin = `http://127.0.0.1:${await freePort()}`;
   const to = `upstream: "http://127.0.0.1:${upstream.port}"`;
   const gateway = await startGateway({
@@ -50,7 +50,7 @@ test("a wrong password stays on the page, guessing is slowed down and logged wit
   const clientId = await peer.register(origin);
   const asked = peer.authorization(origin, clientId, { resource: `${origin}/mcp` });
   let page = await browser.open(asked.url);
-  const guesses = ["hunter2-hunter2", "letmein-letmein", "p4ssw0rd-p4ssw0rd", "qwerty-qwerty", "dragon-dragon", "monkey-monkey", "shadow-shadow"];
+  const guesses = ["hunter2-hunter2", "letmein-letmein", "p4ssw0rd-p4ssw0rd", "qwerty-qwerty", "dragon-dragon", "monkey-monkey", "guessed-last"];
   const statuses: number[] = [];
   for (const password of guesses) {
     page = await browser.submit(page, "way=password", { name: "alice", password });
@@ -60,8 +60,11 @@ test("a wrong password stays on the page, guessing is slowed down and logged wit
   assert.deepEqual(statuses.slice(5), [429, 429]);
   assert.match(String(page.headers["retry-after"]), /^[1-9]\d*$/);
   assert.match(page.text, /Too many attempts have failed; try again in/);
-  assert.equal(page.forms.some(({ fields }) => fields["name"] === "alice"), true);
-  assert.ok(!page.body.includes("shadow"));
+  assert.equal(
+    page.forms.some(({ fields }) => fields["name"] === "alice"),
+    true,
+  );
+  assert.ok(!page.body.includes("guessed-last"));
   // A right password is put off, too: nobody learns from the answer that it was right.
   const right = { name: "alice", password: PASSWORDS.alice };
   assert.equal((await browser.submit(page, "way=password", right)).status, 429);
@@ -119,8 +122,15 @@ test("a person who is taken out of the password file is out with the next reques
   assert.deepEqual([asked.status, asked.url.pathname], [200, "/.sidegate/login"]);
   assert.equal((await bobs.submit(asked, "way=password", { name: "bob", password: PASSWORDS.bob })).status, 401);
 
-  // Whoever comes back to the file, of the name and with the grant, is let in again.
+  // Whoever comes back to the file, of the name and with the password, is let in again.
   await edit(`alice:${HASHES.alice}:ops\nbob:${HASHES.bob}:ops\n`);
   assert.equal(await peer.status(`${origin}/mcp`, bob.access), 200);
   for (const browser of [alices, bobs]) assert.equal((await browser.open(`${origin}/ops/x`)).status, 200);
+
+  // A new password ends what the one before has opened: whoever knew it is out.
+  await edit(`alice:${HASHES.bob}:ops\nbob:${HASHES.bob}:ops\n`);
+  assert.deepEqual([await peer.status(`${origin}/mcp`, alice.access), await peer.status(`${origin}/mcp`, bob.access)], [401, 200]);
+  assert.equal((await peer.refresh(origin, alice.clientId, alice.refresh)).json["error"], "invalid_grant");
+  assert.equal((await alices.open(`${origin}/ops/x`)).url.pathname, "/.sidegate/login");
+  assert.equal((await bobs.open(`${origin}/ops/x`)).url.pathname, "/ops/x");
 });

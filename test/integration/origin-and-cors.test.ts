@@ -144,3 +144,22 @@ test("what changes something by a session must come from a page of ours", async 
   });
   assert.equal(byToken.status, 200, "a token is sent by nobody's browser of itself");
 });
+
+test("#39 where pages of all origins may call, none of them acts by the session of its visitor", async () => {
+  await using origin = await startRecordingOrigin();
+  const cors = { ...CORS, origins: "*" } as const;
+  await using gateway = await startHttpGateway({
+    targets: [origin.url],
+    servers: [server],
+    routes: [protectedRoute(MCP, [sessionWay(), oauthWay(MCP)], { cors, origins: "*" })],
+  });
+  const cookie = { host: "mcp.example", cookie: "__Host-sidegate=mine" };
+  // A neighbour's page is of the same site: the browser sends the cookie with what it asks for.
+  const neighbour = { ...cookie, origin: "https://neighbour.example", "sec-fetch-site": "same-site" };
+  for (const method of ["POST", "GET"]) assert.equal((await fetchFrom(gateway.port, "/mcp", { method, headers: neighbour })).status, 403, method);
+  const upgrade = `GET /mcp HTTP/1.1\r\nHost: mcp.example\r\nCookie: ${cookie.cookie}\r\nOrigin: https://neighbour.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
+  assert.deepEqual((await sendRaw(gateway.port, [upgrade], 1)).statuses, [403]);
+  assert.equal(origin.requests.length, 0);
+  assert.equal((await fetchFrom(gateway.port, "/mcp", { method: "POST", headers: { ...cookie, origin: "https://mcp.example" } })).status, 200);
+  assert.equal((await fetchFrom(gateway.port, "/mcp", { method: "POST", headers: { ...GOOD, origin: "https://neighbour.example" } })).status, 200);
+});

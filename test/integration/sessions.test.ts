@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoginError } from "../../src/authorization-server/login-source.ts";
+import { StateError } from "../../src/state/state-error.ts";
 import { scriptedBrowser } from "../components/browser.ts";
 import { ALICE_PEER, fakeSource, startLoginFlow } from "../components/login-flow.ts";
 
@@ -144,6 +145,21 @@ test("a state that fails is no login and no crash", async () => {
   server.store.fail(new Error("disk full"));
   const found = await server.flow.findSession("B".repeat(43), server.app);
   assert.equal(found.kind, "unavailable");
+});
+
+test("a login that meets a full disk ends with a page that says so, and the next one works", async () => {
+  const source = fakeSource({ at: "http://idp.localhost/authorize" });
+  await using server = await startLoginFlow({ external: [source] });
+  await using browser = scriptedBrowser();
+  await browser.open(`${server.app}/x`, { stopAt: "http://idp.localhost" });
+  server.store.fail(new StateError("Cannot write the state file: the disk is full"));
+  const page = await browser.open(`${server.issuer}/callback?code=c-1&state=${source.started[0]?.state}`);
+  assert.equal(page.status, 503);
+  assert.match(page.text, /no fault of yours/);
+  assert.ok(!page.text.includes("state file"));
+  assert.ok(server.logged.some(({ fields }) => String(fields["err"]).includes("disk is full")));
+  server.store.fail(null);
+  assert.equal((await browser.open(`${server.issuer}/callback?code=c-1&state=${source.started[0]?.state}`)).text, "at /x as octocat");
 });
 
 test("where there is a choice people choose, with a password they stay on our page", async () => {

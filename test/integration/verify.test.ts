@@ -146,6 +146,9 @@ for (const [form, describe] of [
     assert.equal(await ask("GET", MCP, other("GET", `${APP}/public`)), 403);
     assert.equal(await ask("GET", `${APP}/public`, other("GET", MCP)), 403);
     assert.equal(await ask("GET", `${APP}/public`, other("POST", `${APP}/public`)), 403);
+    // A proxy that adds its word to the client's: as a list both would be the path of the first.
+    const twice = describe === forwarded ? { "x-forwarded-uri": ["/public/x", "/mcp"] } : { "x-original-url": [`${APP}/public/x`, MCP] };
+    assert.equal((await fetchFrom(gateway.port, "/verify", { headers: { ...describe("GET", MCP), ...twice } })).status, 403);
     // Half a description is the proxy's configuration.
     for (const name of Object.keys(describe("GET", MCP)).filter((key) => key.startsWith("x-") && key !== "x-forwarded-for"))
       assert.equal(await ask("GET", MCP, { [name]: "" }), 400, name);
