@@ -4,6 +4,7 @@ import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorizatio
 import { LoginThrottle } from "./authorization-server/login-throttle.ts";
 import type { LiveServer } from "./authorization-server/server.ts";
 import type { LiveIssuer } from "./identity/issuer.ts";
+import { planHash } from "./plan/plan-hash.ts";
 import type { Plan } from "./plan/model.ts";
 import type { StateStore } from "./state/store.ts";
 import type { Log } from "./telemetry/log.ts";
@@ -46,9 +47,9 @@ export class GatewayAuth {
       if (issuers.length > 0) {
         const { openIssuer } = await import("./identity/issuer.ts");
         // What a token grants is part of what is kept of it.
-        const inclusions = JSON.stringify([...scopes.values()].map(({ name, includes }) => [name, ...includes]));
+        const scopesHash = planHash(scopes);
         for (const plan of issuers) {
-          const key = `${plan.key} ${inclusions}`;
+          const key = `${plan.key} ${scopesHash}`;
           const live = kept(before.issuers.get(plan.name), key) ?? opening(openIssuer(plan, this.#log, scopes));
           liveIssuers.set(plan.name, { key, live });
         }

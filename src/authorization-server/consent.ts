@@ -16,6 +16,7 @@ import { userOf } from "./sessions.ts";
 
 export const CONSENT = "/.sidegate/consent/";
 
+const MAX_TOLD = 20;
 const NOTICES: Readonly<Record<string, string>> = { cancelled: "The login was cancelled. Choose again, or cancel the whole request." };
 
 /** Where the page stands that asks a person for consent. @param uid of the PendingAuthorization */
@@ -70,7 +71,7 @@ export async function finishConsent(context: FlowContext, request: EndpointReque
     target.scopes.some((scope) => resource.scopes.includes(scope) && !scopes.includes(scope)) || (target.scopes.length > 0 && scopes.length === 0);
   const fields = { request_id: request.requestId, client: request.client, user: userOf(person), oauth_client: target.clientId, resource: resource.url };
   if (!resource.allow.some((allow) => matchesPeople(person, allow)) || lacksScope) {
-    log.warn(fields, lacksScope ? "A person who logged in has none of the scopes" : "A person who logged in is not admitted");
+    log.warn({ ...fields, ...toldOf(person) }, lacksScope ? "A person who logged in has none of the scopes" : "A person who logged in is not admitted");
     return notAdmittedPage(context, request, target, person);
   }
   log.info({ ...fields, scopes }, "A person has consented");
@@ -103,6 +104,11 @@ function showPage(
     status: told.status ?? 200,
     headers: [...(told.headers ?? []), ...browser.headers],
   });
+}
+
+/** What an operator can write in 'allow' for somebody. */
+function toldOf({ subject, email, orgs, teams, groups }: Person): Record<string, unknown> {
+  return { subject, email, orgs, teams, groups: groups.slice(0, MAX_TOLD) };
 }
 
 function notAdmittedPage(context: FlowContext, request: EndpointRequest, target: ConsentTarget, person: Person): EndpointAnswer {

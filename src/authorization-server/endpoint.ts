@@ -1,5 +1,6 @@
 // What an authorization server is to the rest of the gateway: a request in, an answer out; sockets are not its business.
 import type { Authentication, TokenSource } from "../identity/authenticate.ts";
+import type { Identity } from "../identity/identity.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
 
 /** A request to an endpoint, whole. Nothing in it that a client could have said of others: `origin`, `client` and `peer` are known. */
@@ -37,6 +38,8 @@ export type AuthorizationServer = {
   findSession(cookie: string, origin: string): Authentication | Promise<Authentication>;
   /** Where a browser logs in and comes back from: a path with a query on that origin. @param returnTo path and query of that origin */
   loginLocation(origin: string, returnTo: string): string;
+  /** What a person reads who is logged in and not admitted on that origin: as whom, and how to be somebody else. */
+  notAdmitted(origin: string, identity: Identity, requestId: string): EndpointAnswer;
 };
 
 /** The cookie of sessions. The prefix makes browsers refuse it from other hosts of the domain and over plain HTTP (RFC 6265bis, 4.1.3.2). */

@@ -161,10 +161,11 @@ export class Endpoints {
     const isOurs = status >= 500;
     return errorPage({
       status,
-      title: isOurs ? "This did not work" : "The application asked for something that cannot be",
+      title: isOurs ? "This did not work" : "The request of the application cannot be served",
       message: isOurs
         ? "It is no fault of yours. Try again in a while."
         : `Its request was refused: ${description === "" ? error : `${description} (${error})`}.`,
+      advice: error === "invalid_client" ? "The application is not known here, or not any more. Remove this server in the application and add it again." : null,
       host: new URL(this.#plan.issuer).host,
       requestId,
       link,

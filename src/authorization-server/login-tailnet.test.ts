@@ -2,25 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { matchesPeople } from "../identity/person.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
-import type { PeopleMatch } from "../plan/auth-model.ts";
 import { tailnetPerson } from "./login-tailnet.ts";
+import { NOBODY } from "../plan/build-people.ts";
 
 const LAPTOP: TailnetPeer = { address: "100.64.0.1", id: "n1", name: "laptop.tail.ts.net", shortName: "laptop", user: "alice@example.com", tags: [] };
 const BOT: TailnetPeer = { address: "100.64.0.2", id: "n2", name: "bot.tail.ts.net", shortName: "bot", user: "tagged-devices", tags: ["tag:bots"] };
-const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
-
 test("the user of a node is the person", () => {
   const person = tailnetPerson(LAPTOP);
   assert.deepEqual([person.source, person.subject, person.name, person.peer], ["tailnet", "alice@example.com", "alice@example.com", LAPTOP]);

@@ -37,6 +37,7 @@ declare module "oidc-provider" {
   };
 
   type Token = {
+    readonly scope?: string;
     readonly grantId?: string;
     readonly clientId: string;
     readonly resource?: string | readonly string[];

@@ -54,7 +54,7 @@ export function consentPage({ host, pending, scopes, offer, form, leadsTo, notic
         </div>
         ${scopesPart(pending.scopes, scopes)}
       </dl>
-      ${waysPart(offer, form, refused)}
+      ${waysPart(offer, form, refused, "Log in and allow")}
       <div class="last">${button("cancel", "Cancel", "plain", form)}</div>`,
     footer: html`Nothing is granted before you have logged in.`,
   });

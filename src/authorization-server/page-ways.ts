@@ -5,13 +5,13 @@ import type { Offer } from "./login-ways.ts";
 /** A password that was not right: what to say, and the name that was typed. */
 export type Refused = { readonly message: string; readonly name: string };
 
-/** @param form where the forms go, and the token that they bring along */
-export function waysPart(offer: Offer, form: { readonly action: string; readonly token: string }, refused: Refused | null): Html {
+/** @param form where the forms go, and the token that they bring along @param verb what the button below a password says */
+export function waysPart(offer: Offer, form: { readonly action: string; readonly token: string }, refused: Refused | null, verb = "Log in"): Html {
   const parts: Html[] = [];
   if (offer.tailnet !== null) parts.push(button("tailnet", `Continue as ${offer.tailnet}`, "main", form));
   for (const { kind, label } of offer.external) parts.push(button(kind, `Continue with ${label}`, parts.length === 0 ? "main" : "plain", form));
   const or = parts.length > 0 && offer.password ? html`<p class="or">or with a password</p>` : null;
-  return html`${parts}${or}${offer.password ? passwordForm(form, refused, parts.length === 0) : null}`;
+  return html`${parts}${or}${offer.password ? passwordForm(form, refused, parts.length === 0, verb) : null}`;
 }
 
 /** Tells what went wrong before the person reads on; nothing for null. */
@@ -27,7 +27,7 @@ export function button(way: string, text: string, look: "main" | "plain", { acti
   </form>`;
 }
 
-function passwordForm({ action, token }: { readonly action: string; readonly token: string }, refused: Refused | null, isMain: boolean): Html {
+function passwordForm({ action, token }: { readonly action: string; readonly token: string }, refused: Refused | null, isMain: boolean, verb: string): Html {
   const state = refused === null ? null : html` aria-invalid="true"`;
   return html`<form method="post" action="${action}">
     <input type="hidden" name="csrf" value="${token}" />
@@ -45,6 +45,6 @@ function passwordForm({ action, token }: { readonly action: string; readonly tok
     />
     <label for="password">Password</label>
     <input id="password" name="password" type="password" autocomplete="current-password" required maxlength="1024" ${state} />
-    <button ${isMain ? null : html`class="plain" `}name="way" value="password">Log in</button>
+    <button ${isMain ? null : html`class="plain" `}name="way" value="password">${verb}</button>
   </form>`;
 }

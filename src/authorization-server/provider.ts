@@ -1,6 +1,7 @@
 // oidc-provider, set up for a plan: what it may do, for whom, and where it asks us.
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
 import { personNow } from "../identity/person.ts";
+import { expandScopes } from "../identity/scopes.ts";
 import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import { currentCall } from "./inject.ts";
@@ -81,7 +82,7 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
     expiresWithSession: () => false,
     issueRefreshToken: (_ctx: OidcContext, client: OidcClient, token: Token) =>
       client.grantTypeAllowed("refresh_token") && resourceOf(plan, token)?.grants.has("refresh_token") === true,
-    rotateRefreshToken: () => true,
+    rotateRefreshToken: (ctx: OidcContext) => mustBeWorth(plan, ctx),
     // An access token that is revoked takes nothing along; all else does (RFC 7009, 2.1).
     revokeGrantPolicy: (ctx: OidcContext) => ctx.oidc.route !== "revocation" || ctx.oidc.entities["AccessToken"] === undefined,
     findAccount: async (_ctx: OidcContext, accountId: string) =>
@@ -93,7 +94,10 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
     ttl: {
       AccessToken: (_ctx: OidcContext, { resourceServer }: Token) => resourceServer?.accessTokenTTL ?? CODE_S,
       ClientCredentials: (_ctx: OidcContext, { resourceServer }: Token) => resourceServer?.accessTokenTTL ?? CODE_S,
-      RefreshToken: (_ctx: OidcContext, token: Token) => seconds(resourceOf(plan, token)?.refreshTokenMs ?? 1000),
+      RefreshToken: (ctx: OidcContext, token: Token) => {
+        const resource = resourceOf(plan, token);
+        return resource === null ? 1 : seconds(Math.min(resource.refreshTokenMs, loginLeftMs(resource, ctx)));
+      },
       AuthorizationCode: CODE_S,
       Interaction: INTERACTION_S,
       Session: INTERACTION_S,
@@ -117,6 +121,28 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
     const grantId = ctx.oidc.result?.["consent"]?.grantId;
     return grantId === undefined ? undefined : (provider.Grant as unknown as { find(id: string): Promise<unknown> }).find(grantId);
   }
+}
+
+/** How long the login behind a grant still counts. */
+function loginLeftMs({ loginLifetimeMs }: OAuthResourcePlan, { oidc }: OidcContext): number {
+  const begun = (oidc.entities["Grant"] as { readonly iat?: unknown } | undefined)?.iat;
+  return typeof begun === "number" ? begun * 1000 + loginLifetimeMs - Date.now() : loginLifetimeMs;
+}
+
+/**
+ * A refresh that gives a token with which nobody comes in would only send the client round: it is told to ask a person anew.
+ * @throws when the login is too old, or the resource asks for scopes that were not granted then
+ */
+function mustBeWorth(plan: AuthorizationServerPlan, ctx: OidcContext): boolean {
+  const token = ctx.oidc.entities["RefreshToken"] as Token | undefined;
+  const resource = token === undefined ? null : resourceOf(plan, token);
+  if (resource === null) throw new errors.InvalidGrant("the resource is not served any more");
+  if (loginLeftMs(resource, ctx) <= 0) throw new errors.InvalidGrant("the login is too old");
+  const granted = expandScopes((token?.scope ?? "").split(" "), plan.scopes);
+  // No refresh widens a grant (RFC 6749, 6), and clients refresh before they ask a person.
+  if (!resource.scopeSets.some((scopes) => scopes.every((scope) => granted.includes(scope))))
+    throw new errors.InvalidGrant("the resource needs scopes by now that were not granted");
+  return true;
 }
 
 /** The browser that began an authorization is the one that may go on with it. */
@@ -148,6 +174,8 @@ function resourceInfo(plan: AuthorizationServerPlan, ctx: OidcContext, url: stri
   const grant = route === "token" ? params?.["grant_type"] : "authorization_code";
   if (resource === null) throw new errors.InvalidTarget("ask for a token with the 'resource' of one of the resources of this server");
   if (!(resource.grants as ReadonlySet<unknown>).has(grant)) throw new errors.InvalidTarget(`the resource is not for the grant '${String(grant)}'`);
+  if (grant === "client_credentials" && !resource.allow.some(({ clients }) => clients?.has(client.clientId)))
+    throw new errors.InvalidTarget("the client is not admitted to the resource for itself");
   const known = allScopes(resource);
   const asked = String(params?.["scope"] ?? "").split(" ");
   const machine = grant === "client_credentials" ? plan.clients.find(({ id }) => id === client.clientId) : undefined;

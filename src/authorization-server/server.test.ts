@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
 import test from "node:test";
 import { SignJWT, exportJWK, decodeJwt } from "jose";
-import { ALICE, client, ISSUER, memoryStore, NOBODY, OAuthServer, REDIRECT, resource } from "../../test/components/oauth-server.ts";
+import { ALICE, client, ISSUER, memoryStore, OAuthServer, REDIRECT, resource } from "../../test/components/oauth-server.ts";
+import { NOBODY } from "../plan/build-people.ts";
 import type { Authentication, Proof } from "../identity/authenticate.ts";
 import type { Person } from "../identity/person.ts";
 import { ServerState } from "./adapter.ts";
@@ -249,6 +250,26 @@ test("#27 refreshes at once all succeed; the same token after 45 s ends the gran
     assert.notEqual((await find(oauth, reply.json()["access_token"]))?.kind, "identity");
     assert.equal((await refresh(reply.json()["refresh_token"])).json()["error"], "invalid_grant");
   }
+});
+
+test("#27 a login that is older than the file lets it count is no reason for a refresh, and one that is not goes on", async () => {
+  const store = memoryStore();
+  const oauth = await OAuthServer.open({}, { store });
+  const id = await oauth.registered();
+  const { refresh_token: token } = await oauth.tokens({ client_id: id });
+  const refresh = async (loginLifetimeMs: number): Promise<Record<string, unknown>> => {
+    const other = await OAuthServer.open({ resources: [resource({ loginLifetimeMs })] }, { store });
+    return (await other.form("/token", { grant_type: "refresh_token", refresh_token: String(token), client_id: id })).json();
+  };
+  assert.equal((await refresh(0))["error"], "invalid_grant");
+  assert.equal(typeof (await refresh(3_600_000))["access_token"], "string");
+});
+
+test("#33 a machine that no way of the resource admits gets no token for it", async () => {
+  const allow = [{ ...NOBODY, ownPeople: true, clients: new Set(["another"]) }];
+  const oauth = await OAuthServer.open({ resources: [resource({ allow })], clients: [client({ id: "machine", secret: "s3cret", scopes: ["mcp"] })] });
+  const reply = await oauth.form("/token", { grant_type: "client_credentials", client_id: "machine", client_secret: "s3cret" });
+  assert.deepEqual([reply.status, reply.json()["error"]], [400, "invalid_target"]);
 });
 
 test("#28 what real clients register is taken", async () => {

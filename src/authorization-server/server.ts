@@ -7,6 +7,7 @@ import { idHash, ServerState } from "./adapter.ts";
 import { createApprovals } from "./approvals.ts";
 import { FETCH_DEPS, fetchClientDocument, type FetchDeps } from "./client-document.ts";
 import type { AuthorizationServer } from "./endpoint.ts";
+import { notAdmittedPage } from "./session-pages.ts";
 import { Endpoints } from "./endpoints.ts";
 import { listClients, listGrants, revoke, type OAuthClientInfo, type OAuthGrantInfo, type Revocation } from "./grants.ts";
 import { currentCall } from "./inject.ts";
@@ -115,6 +116,7 @@ export async function openServer(
     tokens: { find: (token) => current.tokens.find(token) },
     findSession: (cookie, origin) => flow.findSession(cookie, origin),
     loginLocation: (origin, returnTo) => flow.loginLocation(origin, returnTo),
+    notAdmitted: notAdmittedPage,
     clients: () => listClients(plan, state),
     grants: () => listGrants(plan, state),
     revoke: (what) => revoke(plan, state, flow, what),

@@ -1,4 +1,5 @@
 // The pages of browser sessions on the origins of routes: login, the way over from the issuer's origin, and sign-out.
+import type { Identity } from "../identity/identity.ts";
 import type { Person } from "../identity/person.ts";
 import { cookieValue } from "../lib/cookies.ts";
 import { cookie, findBrowser, formToken, queryOf, readForm, secretHash, type Browser } from "./browser.ts";
@@ -215,5 +216,19 @@ function startPage(request: EndpointRequest, title: string, message: string): En
     message,
     host: hostOf(request.origin),
     requestId: request.requestId,
+  });
+}
+
+/** Of the gateway itself, in place of a page of the route. */
+export function notAdmittedPage(origin: string, { name, source }: Identity, requestId: string): EndpointAnswer {
+  const { host } = new URL(origin);
+  return errorPage({
+    status: 403,
+    title: "This account is not admitted",
+    message: `You are logged in as ${name} (${source}). The operator of ${host} has not admitted this account here.`,
+    advice: "Sign out to log in as somebody else, or ask the operator to admit you.",
+    host,
+    requestId,
+    link: { href: "/.sidegate/logout", text: "Sign out" },
   });
 }

@@ -3,6 +3,7 @@ import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from
 import type { Authentication, Proof } from "../identity/authenticate.ts";
 import { matchesPeople, personName, personNow, type Person } from "../identity/person.ts";
 import { expandScopes } from "../identity/scopes.ts";
+import { asciiName } from "../lib/printable.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -152,7 +153,7 @@ export class TokenLookup {
         scopes: expandScopes(granted, known).filter(isTheirs),
         ...(person.email === null ? {} : { email: person.email }),
         ...(person.groups.length === 0 ? {} : { groups: person.groups }),
-        ...(person.peer === null ? {} : { node: person.peer.name }),
+        ...(person.peer === null ? {} : { node: asciiName(person.peer.shortName) }),
         ...(machine === undefined ? { client: clientId } : {}),
       },
       person,

@@ -34,3 +34,26 @@ routes:
   const { valid, warnings } = JSON.parse(json.stdout) as { valid: boolean; warnings: { line: number; path: string; message: string }[] };
   assert.deepEqual([valid, warnings.map(({ line, path }) => [line, path])], [true, [[7, "routes[1].host"]]]);
 });
+
+test("beside problems warnings are told, too, but not of the same place", async () => {
+  writeFileSync(
+    join(dir, "both.yaml"),
+    `version: 1
+listeners: { web: { protocol: http, listen: ":8443", tls: { mode: application, internal: true } } }
+upstreams: { app: { targets: [https://127.0.0.1:3000], insecure_skip_verify: true, ca_file: ca.crt } }
+routes:
+  - { host: a.example.com, upstream: ap, auth: none }
+  - { public_url: "http://localhost:8443", upstream: app, auth: none }
+`,
+  );
+  const text = await check("both.yaml");
+  assert.deepEqual([text.code, text.stdout], [64, ""]);
+  assert.match(
+    text.stderr,
+    /^both\.yaml:3:\d+: '?[^]*\n\nboth\.yaml:5:36: Unknown upstream 'ap'; [^\n]*\n[^]*\n\nboth\.yaml:6:19: warning: Clients would speak plain HTTP/,
+  );
+  assert.doesNotMatch(text.stderr, /warning: Whoever/);
+  const json = await check("both.yaml", "--format", "json");
+  const { valid, warnings } = JSON.parse(json.stdout) as { valid: boolean; warnings: { path: string }[] };
+  assert.deepEqual([valid, warnings.map(({ path }) => path)], [false, ["routes[1].public_url"]]);
+});

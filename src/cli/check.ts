@@ -12,8 +12,8 @@ export async function runCheck(args: readonly string[], io: Io): Promise<number>
   const file = configFile(io, positionals[0]);
   const loaded = await loadConfig(file, io.env);
   if (!loaded.ok) {
-    if (isJson) printJson(io, { valid: false, file, problems: loaded.problems });
-    else io.stderr(formatProblems(loaded.problems, loaded.source));
+    if (isJson) printJson(io, { valid: false, file, problems: loaded.problems, warnings: loaded.warnings });
+    else io.stderr([formatProblems(loaded.problems, loaded.source), formatWarnings(loaded.warnings, loaded.source)].filter((text) => text !== "").join("\n"));
     return EXIT_CONFIG;
   }
   const plan = buildPlan(loaded.config, loaded.files);

@@ -32,24 +32,28 @@ function clientId(text: string): string | null {
   return /^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$/.test(text) ? null : "is not a client id; letters, digits, '.', '_', '~' and '-' make one, at most 100";
 }
 
-/** https, or plain http to this machine. */
 function httpsUrl(text: string): string | null {
+  return judgeUrl(text, "https://login.example.com");
+}
+
+/** https, or plain http to this machine. */
+function judgeUrl(text: string, example: string): string | null {
   const url = URL.parse(text);
-  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:") || /\s/.test(text)) return "is not a URL; write https://login.example.com";
+  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:") || /\s/.test(text)) return `is not a URL; write ${example}`;
   if (url.protocol === "http:" && !isLoopbackHost(url.hostname)) return "must be https: plain http is possible only to this machine";
   if (url.username !== "" || url.password !== "") return "has a user or a password in it";
   return url.hash === "" && !text.endsWith("#") ? null : "has a fragment";
 }
 
 function originUrl(text: string): string | null {
-  const wrong = httpsUrl(text);
+  const wrong = judgeUrl(text, "https://auth.example.com");
   if (wrong !== null) return wrong;
   const { origin } = new URL(text);
   return origin === text ? null : `must be scheme, host and port alone; write ${origin}`;
 }
 
 function publicUrl(text: string): string | null {
-  const wrong = httpsUrl(text);
+  const wrong = judgeUrl(text, "https://mcp.example.com/mcp");
   if (wrong !== null) return wrong;
   const url = new URL(text);
   // Clients normalise it, and tokens are compared with it byte for byte.

@@ -1,13 +1,12 @@
 // Checks the ways in by OAuth, issuers and sessions: that somebody can come in by them, and that clients can be told where the route is.
-import { parseListenAddress } from "../lib/address.ts";
 import { nearest } from "../lib/nearest.ts";
 import { routePublicUrl } from "../lib/public-url.ts";
 import { type WayPlace, canActForItself, includedScopes, isAddressSound } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { checkPeople, loginKinds } from "./check-people.ts";
+import { checkDefaultPort } from "./check-public-url.ts";
 import { type Path, quote } from "./problem.ts";
-import { modeOf, tlsOf } from "./tls-objects.ts";
-import type { Listener, OAuthWay, Route, SessionWay } from "./types.ts";
+import type { OAuthWay, Route, SessionWay } from "./types.ts";
 
 export function checkWays(check: CheckContext, ways: readonly WayPlace[]): void {
   for (const { path, way, route, routePath } of ways) {
@@ -38,12 +37,12 @@ function checkAddress(check: CheckContext, path: Path, route: Route, routePath: 
   if (route.public_url !== undefined || !isAddressSound(check, routePath)) return;
   const kind = String(path.at(-1));
   const needed = `'${kind}' needs the address that ${kind === "oauth" ? "clients" : "browsers"} know the route by, and`;
-  const example = "as https://mcp.example.com/mcp";
+  const example = kind === "oauth" ? "as https://mcp.example.com/mcp" : "as https://docs.example.com";
   if (route.host === undefined) check.report(path, `${needed} it has no 'host'; give one, or the whole address as 'public_url', ${example}`, "key");
   else if (route.host.startsWith("*.")) check.report(path, `${needed} its 'host' is a wildcard; give 'public_url', ${example}`, "key");
   else if (kind === "oauth" && route.path_regex !== undefined)
     check.report(path, `${needed} 'path_regex' stands for many; give 'public_url', ${example}`, "key");
-  else checkPort(check, path, route);
+  else checkDefaultPort(check, path, route);
 }
 
 /** A route of an issuer's tokens needs no address. Where it has a host, clients are told of one, and it must be true. */
@@ -57,28 +56,6 @@ function checkResource(check: CheckContext, path: Path, route: Route, routePath:
     );
 }
 
-/** Without 'public_url' clients are told of the port 443. Behind a proxy, or a mapping of ports, it may be the right one. */
-function checkPort(check: CheckContext, path: Path, route: Route): void {
-  const url = routePublicUrl(route);
-  if (url === null || !check.isSound(["listeners"]) || !check.isSound(["tls"])) return;
-  const serving = check.entries<Listener>("listeners").filter(([name, { protocol }]) => protocol === "http" && (route.listeners?.includes(name) ?? true));
-  const trusted: unknown = check.config.trusted_proxies;
-  const isBehindProxies = !Array.isArray(trusted) || trusted.length > 0;
-  const ports = serving.map(([, listener]) => {
-    const address = parseListenAddress(listener.listen);
-    const isMapped = tlsOf(check, listener)?.acme?.https_port === (address?.kind === "tcp" ? address.port : null);
-    const mode = modeOf(check, listener);
-    const isEdge = mode === "application" || (mode === "auto" && !isBehindProxies);
-    return address?.kind === "tcp" && isEdge && !isMapped ? address.port : 443;
-  });
-  const [port = 443] = ports;
-  if (ports.length === 0 || port === 0 || ports.includes(443)) return;
-  const { host, pathname } = new URL(url);
-  const right = `https://${host}:${port}${pathname === "/" ? "" : pathname}`;
-  const told = `${String(path.at(-1)) === "oauth" ? "Clients" : "Browsers"} are told of ${url}, and listener '${serving[0]?.[0]}' is on port ${port}`;
-  check.warn(path, `${told}; write 'public_url: ${right}', or that address if port 443 is mapped to it`, "key");
-}
-
 /** Whether people come in by the way: not where it is for machines alone. */
 function checkGrants(check: CheckContext, path: Path, { grants, allow }: OAuthWay): boolean {
   const isForPeople = grants.includes("authorization_code");
@@ -90,6 +67,11 @@ function checkGrants(check: CheckContext, path: Path, { grants, allow }: OAuthWa
   if (!isForPeople && isForMachines && allow?.clients === undefined)
     check.report(path, "'oauth' lets nobody in: its only grant is 'client_credentials', and 'allow' names no 'clients'", "key");
   const isForClientsAlone = allow !== undefined && Object.keys(allow).every((key) => key === "clients");
+  if (isForPeople && isForClientsAlone && check.isSound([...path, "allow"]) && check.isSound(["auth", "login"])) {
+    const remedy = "name people in 'allow', or write 'grants: [client_credentials]'";
+    if (loginKinds(check.config.auth.login).some((login) => login !== "tailnet"))
+      check.warn([...path, "allow"], `No person comes in by 'oauth': its 'allow' names 'clients' alone; ${remedy}`, "key");
+  }
   return isForPeople && !isForClientsAlone;
 }
 

@@ -50,6 +50,9 @@ function checkIssuers(check: CheckContext, ways: readonly WayPlace[], own: reado
   const issuers: unknown = check.config.auth?.issuers;
   if (typeof issuers !== "object" || issuers === null || Array.isArray(issuers)) return;
   const servers = new Set(serverOrigins(check, own));
+  const named = new Set(ways.flatMap(({ way }) => way.issuer?.name ?? []));
+  // A name that no issuer has may be meant for this one.
+  const isSure = areWaysSound(check) && named.isSubsetOf(new Set(Object.keys(issuers)));
   const seen = new Map<string, string>();
   for (const [name, issuer] of Object.entries(issuers as Record<string, Issuer>)) {
     const path = ["auth", "issuers", name];
@@ -64,7 +67,7 @@ function checkIssuers(check: CheckContext, ways: readonly WayPlace[], own: reado
     }
     if (check.isSound([...path, "grants"]))
       for (const [i, grant] of (issuer.grants ?? []).entries()) checkPeople(check, [...path, "grants", i, "allow"], grant.allow, "issuer");
-    if (areWaysSound(check) && check.isSound(path) && !ways.some(({ way }) => way.issuer?.name === name))
+    if (isSure && check.isSound(path) && !named.has(name))
       check.warn(path, `Issuer ${quote(name)} does nothing: no route has it in its 'auth', as { issuer: { name: ${name} } }`, "key");
   }
 }
@@ -75,6 +78,9 @@ function checkClients(check: CheckContext, own: readonly WayPlace[]): void {
   const isSure = areWaysSound(check);
   const oauth = own.flatMap(({ way }) => way.oauth ?? []);
   const offered = new Set(oauth.flatMap((way) => [...way.scopes, ...way.optional_scopes]));
+  // A name that no client has may be meant for one of them.
+  const named = new Set(oauth.flatMap((way) => way.allow?.clients ?? []));
+  const isEachKnown = named.isSubsetOf(new Set((clients as (Client | null)[]).map((client) => client?.id)));
   const ids = new Map<string, number>();
   if (clients.length > 0 && isSure && oauth.length === 0) check.warn(["auth", "clients"], "'clients' does nothing: no route has 'oauth' in its 'auth'", "key");
   for (const [i, client] of (clients as Client[]).entries()) {
@@ -93,7 +99,7 @@ function checkClients(check: CheckContext, own: readonly WayPlace[]): void {
       const remedy = meant === null ? "offer it in 'optional_scopes' of an 'oauth'" : `did you mean '${meant}'?`;
       check.report(at, `Scope ${quote(check.text(at, scope))} is offered by no route; ${remedy}`);
     }
-    if (isSure && oauth.length > 0 && client.scopes.length > 0 && canActForItself(client) && !oauth.some((way) => way.allow?.clients?.includes(client.id)))
+    if (isSure && oauth.length > 0 && client.scopes.length > 0 && canActForItself(client) && !named.has(client.id) && isEachKnown)
       check.warn(path, `Client '${client.id}' gets no token for itself: no 'oauth' names it in 'clients' of its 'allow'`, "key");
   }
 }

@@ -50,11 +50,21 @@ function checkForLogin(check: CheckContext, path: Path, allow: AllowPeople): voi
   const kinds = loginKinds(check.config.auth.login);
   // That there is no login at all is said once, of the way.
   if (kinds.length === 0) return;
+  if (kinds.includes("oidc") && !kinds.includes("password")) checkSubjects(check, path, allow);
   for (const [key, tellers] of Object.entries(TELLERS)) {
     if (allow[key as keyof AllowPeople] === undefined || tellers.some((kind) => kinds.includes(kind))) continue;
     const names = tellers.map((kind) => (kind === "tailnet" ? "'tailnet: true'" : `'${kind}'`));
     const missing = names.length === 1 ? `no ${names.join("")}` : `neither ${names.join(" nor ")}`;
     check.report([...path, key], `'${key}' matches nobody: 'auth.login' has ${missing}; add it there, or take the key away`, "key");
+  }
+}
+
+/** An OpenID provider's users are its subjects (OpenID Connect Core, 2), which are hardly ever addresses. */
+function checkSubjects(check: CheckContext, path: Path, allow: AllowPeople): void {
+  for (const [at, user] of check.items([...path, "users"], allow.users)) {
+    if (!user.includes("@")) continue;
+    const what = "looks like an e-mail address, and users of an OpenID provider are the 'sub' of their tokens";
+    check.warn(at, `User ${quote(check.text(at, user))} ${what}; write it in 'emails'`);
   }
 }
 

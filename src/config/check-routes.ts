@@ -2,6 +2,7 @@
 import { parseDialAddress } from "../lib/address.ts";
 import { nearest } from "../lib/nearest.ts";
 import type { CheckContext } from "./check-context.ts";
+import { checkPublicUrl } from "./check-public-url.ts";
 import { farAway, upstreamKind } from "./check-upstreams.ts";
 import { type Path, quote } from "./problem.ts";
 import { tailnetPort } from "./tailnet-listeners.ts";
@@ -61,6 +62,7 @@ export function checkRoutes(check: CheckContext): void {
         "key",
       );
     if (sound("public_url") && sound("host")) checkPublicHost(check, path, route);
+    checkPublicUrl(check, path, route);
     if (sound("cors")) checkCors(check, [...path, "cors"], route);
     if (!check.isSound(path)) continue;
     const match = matchKey(route);
@@ -100,6 +102,11 @@ const FORWARDING_KEYS = ["strip_prefix", "set_headers", "remove_headers", "respo
 
 /** Of a route that is only asked about, what is for requests that go on does nothing. */
 function checkNoUpstream(check: CheckContext, path: Path): void {
+  const trusted: unknown = check.config.trusted_proxies;
+  if (Array.isArray(trusted) && trusted.length === 0 && check.isSound(["trusted_proxies"])) {
+    const what = "'upstream: none' serves nobody: 'trusted_proxies' alone may ask at /verify, and there are none";
+    check.warn([...path, "upstream"], `${what}; name the proxies there`);
+  }
   for (const key of FORWARDING_KEYS) {
     if (check.isWritten([...path, key]))
       check.report([...path, key], `'${key}' does nothing with 'upstream: none': another proxy forwards the requests`, "key");

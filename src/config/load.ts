@@ -33,6 +33,8 @@ export type LoadedConfig =
       readonly ok: false;
       /** At least one, in the order of the file. */
       readonly problems: readonly Problem[];
+      /** Of what was right, in the order of the file. */
+      readonly warnings: readonly Problem[];
       /** The text of the file with its secrets masked, for excerpts; empty when it could not be read. */
       readonly source: string;
       readonly paths: readonly string[];
@@ -53,11 +55,11 @@ export async function loadConfig(path: string, env: Env, now = Date.now()): Prom
     const advice = file.isMissing === true ? `; ${await adviseMissing(own)}` : "";
     const message = `Cannot read the configuration: ${file.reason}${advice}`;
     const problem: Problem = { file: path, line: 0, column: 0, length: 0, message, path: "" };
-    return { ok: false, problems: [problem], source: "", paths: [own] };
+    return { ok: false, problems: [problem], warnings: [], source: "", paths: [own] };
   }
   const breather = new Breather();
   const { document, paths: doubtful, usable, ...understood } = understand(path, file.text, env);
-  if (!usable) return { ok: false, problems: understood.problems, source: maskSecrets(document, false), paths: [own] };
+  if (!usable) return { ok: false, problems: understood.problems, warnings: [], source: maskSecrets(document, false), paths: [own] };
   await breather.breathe();
   const check = checkDocument(document, doubtful, env);
   await breather.breathe();
@@ -67,10 +69,13 @@ export async function loadConfig(path: string, env: Env, now = Date.now()): Prom
   await checkCover(check, files, now);
   const problems = [...understood.problems, ...check.problems];
   const watched = [own, ...paths];
-  if (problems.length > 0) return { ok: false, problems: inOrder(problems), source: maskSecrets(document, true), paths: watched };
+  // Where a problem is, a warning says nothing more.
+  const wrong = new Set(problems.map((problem) => problem.path));
+  const warnings = inOrder(check.warnings.filter((warning) => warning.line === 0 || !wrong.has(warning.path)));
+  if (problems.length > 0) return { ok: false, problems: inOrder(problems), warnings, source: maskSecrets(document, true), paths: watched };
   const digest = await digestOf(check.config, files);
-  const source = check.warnings.length === 0 ? "" : maskSecrets(document, true);
-  return { ok: true, config: check.config, files, paths: watched, digest, warnings: inOrder(check.warnings), source };
+  const source = warnings.length === 0 ? "" : maskSecrets(document, true);
+  return { ok: true, config: check.config, files, paths: watched, digest, warnings, source };
 }
 
 /** A certificate is replaced more often than the configuration is edited, and of 10,000 pairs parsing alone takes more than half a second. */

@@ -1,17 +1,19 @@
 // Reads the files that `auth` names: CAs of issuers and providers, keys of clients, and the people with passwords.
 import { explainJwks } from "../lib/jwks.ts";
 import { nearest } from "../lib/nearest.ts";
-import { parsePasswordFile } from "../lib/password-file.ts";
+import { type PasswordFile, parsePasswordFile } from "../lib/password-file.ts";
 import { soundWays } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import type { FileReader } from "./file-reader.ts";
 import { type Path, quote } from "./problem.ts";
 import { keepText, resolveCa } from "./resolve-pem.ts";
-import type { Client, Issuer, Login } from "./types.ts";
+import type { AllowPeople, Client, Issuer, Login, Scope } from "./types.ts";
 
 // What a machine that tries a thousand secrets a second cannot find.
 const MIN_SECRET_LENGTH = 32;
 const MAX_LINES = 10;
+
+type People = PasswordFile["users"];
 
 /** Puts the texts into `files.texts`, and makes the paths absolute. The secrets themselves are in place already. */
 export function resolveAuth(check: CheckContext, files: FileReader): void {
@@ -37,14 +39,14 @@ function resolveLogin(check: CheckContext, files: FileReader, login: Login): voi
   const password: unknown = login.password;
   const path = ["auth", "login", "password", "users_file"];
   if (login.password === undefined || typeof password !== "object" || password === null || !check.isSound(path)) return;
-  const names = readPeople(check, files, path, login.password.users_file);
-  // Of an OpenID provider's subjects nobody knows here.
-  if (names !== null && login.oidc === undefined) checkNames(check, names);
+  const people = readPeople(check, files, path, login.password.users_file);
+  // Of an OpenID provider's subjects and groups nobody knows here.
+  if (people !== null && login.oidc === undefined) checkKnown(check, people);
   login.password.users_file = files.absolute(login.password.users_file);
 }
 
-/** The names of the file; null when it is wrong. Tells of its lines by their numbers: what stands in them may be a password. */
-function readPeople(check: CheckContext, files: FileReader, path: Path, file: string): string[] | null {
+/** The people of the file; null when it is wrong. Tells of its lines by their numbers: what stands in them may be a password. */
+function readPeople(check: CheckContext, files: FileReader, path: Path, file: string): People | null {
   const text = keepText(check, files, path, file, () => null);
   if (text === null) return null;
   const { users, problems } = parsePasswordFile(text);
@@ -53,20 +55,37 @@ function readPeople(check: CheckContext, files: FileReader, path: Path, file: st
   if (problems.length > MAX_LINES) check.report(path, `File ${shown}: ${problems.length - MAX_LINES} more lines are wrong`);
   if (users.size === 0 && problems.length === 0)
     check.warn(path, `File ${shown} has nobody in it; each line is NAME:HASH, and 'sidegate hash-password' prints one`);
-  return problems.length === 0 ? [...users.keys()] : null;
+  return problems.length === 0 ? users : null;
 }
 
-/** Names in `allow` that the file does not have. */
-function checkNames(check: CheckContext, names: readonly string[]): void {
-  for (const { path, way } of soundWays(check)) {
-    for (const kind of ["oauth", "session"] as const) {
-      for (const [at, name] of check.items([...path, kind, "allow", "users"], way[kind]?.allow?.users)) {
-        if (names.includes(name)) continue;
-        const meant = nearest(name, names);
-        check.warn(at, `User ${quote(check.text(at, name))} is not in the file of passwords${meant === null ? "" : `; did you mean '${meant}'?`}`);
-      }
+/** Names and groups in `allow` that the file does not have. */
+function checkKnown(check: CheckContext, people: People): void {
+  const names = [...people.keys()];
+  const groups = [...new Set([...people.values()].flatMap((user) => user.groups))];
+  for (const [path, allow] of allowLists(check)) {
+    for (const [at, name] of check.items([...path, "users"], allow?.users)) {
+      if (names.includes(name)) continue;
+      const meant = nearest(name, names);
+      check.warn(at, `User ${quote(check.text(at, name))} is not in the file of passwords${meant === null ? "" : `; did you mean '${meant}'?`}`);
+    }
+    for (const [at, group] of check.items([...path, "groups"], allow?.groups)) {
+      if (groups.includes(group)) continue;
+      const meant = nearest(group, groups);
+      const remedy = meant === null ? "groups stand after the hash, as NAME:HASH:GROUP,GROUP" : `did you mean '${meant}'?`;
+      check.warn(at, `Nobody in the file of passwords has group ${quote(check.text(at, group))}; ${remedy}`);
     }
   }
+}
+
+/** What the ways by our own login, and the scopes, say of people. */
+function allowLists(check: CheckContext): [Path, AllowPeople | undefined][] {
+  const ways = soundWays(check).flatMap(({ path, way }) =>
+    (["oauth", "session"] as const).map((kind): [Path, AllowPeople | undefined] => [[...path, kind, "allow"], way[kind]?.allow]),
+  );
+  const scopes: unknown = check.config.auth.scopes;
+  if (typeof scopes !== "object" || scopes === null || Array.isArray(scopes)) return ways;
+  const entries = Object.entries(scopes as Record<string, Scope | null>);
+  return [...ways, ...entries.map(([name, scope]): [Path, AllowPeople | undefined] => [["auth", "scopes", name, "allow"], scope?.allow])];
 }
 
 function resolveClient(check: CheckContext, files: FileReader, path: Path, client: Client): void {
@@ -80,7 +99,7 @@ function resolveClient(check: CheckContext, files: FileReader, path: Path, clien
     const key = check.isWritten([...path, "secret"]) ? "secret" : "secret_file";
     check.report(
       [...path, key],
-      `The secret has ${client.secret.length} characters, and fewer than ${MIN_SECRET_LENGTH} can be guessed; 'openssl rand -hex 32' makes one`,
+      `The secret has ${client.secret.length} characters, and one so short can be guessed; give one of at least ${MIN_SECRET_LENGTH}, for example by 'openssl rand -base64 32'`,
       "key",
     );
   }

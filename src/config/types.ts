@@ -1147,6 +1147,10 @@ export interface OAuthWay {
    */
   refresh_token_lifetime: string;
   /**
+   * How long a login counts, however often its client comes: what GitHub or the provider said of a person is asked again after it.
+   */
+  login_lifetime: string;
+  /**
    * opaque: looked up at each request, so that revoking works at once. jwt: upstreams can check it themselves.
    */
   access_token_format: "opaque" | "jwt";

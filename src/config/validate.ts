@@ -45,6 +45,8 @@ export function validateDocument(document: ConfigDocument, doubtful: readonly Pa
     told.add(`${place}\n${message}`);
     // A key too many makes nothing else doubtful.
     if (suggestion === undefined && part !== "extra") judged.paths.push(path);
+    // What was meant by a misspelt one stands there, and is not known.
+    if (suggestion !== undefined) judged.paths.push([...path.slice(0, -1), suggestion]);
     if (missing === undefined || !meant.has(formatPath([...path, missing])))
       judged.problems.push(document.problem(path, message, part === undefined ? "value" : "key"));
   }

@@ -1,4 +1,5 @@
 // The endpoints of authorization servers: which requests are theirs, and how their answers reach the client.
+import type { EndpointAnswer } from "../authorization-server/endpoint.ts";
 import { HEADER, headerName } from "../lib/header-name.ts";
 import { answer } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
@@ -28,13 +29,20 @@ export async function serveAuthorization(x: Exchange, { server, origin }: Server
     const { method, target, path, client, requestId } = x;
     const given = await server.handle({ method, target, path, origin, headers: passable(x), body, client, peer: x.connection.tailnet, requestId });
     if (x.finished) return;
-    const headers = [...answerable(given.headers), "X-Request-Id", requestId];
-    // RFC 9110, 8.6.
-    if (given.status !== 204 && given.status !== 304) headers.push("Content-Length", String(Buffer.byteLength(given.body)));
-    answer(x, given.status, headers, given.body);
+    answerEndpoint(x, given);
   } catch (error) {
     rescue(x, error);
   }
+}
+
+/** Gives the client what a server answered. */
+export function answerEndpoint(x: Exchange, given: EndpointAnswer): void {
+  // Browsers that are led on reset a stream of which more is to come.
+  const body = given.status >= 300 && given.status < 400 ? "" : given.body;
+  const headers = [...answerable(given.headers), "X-Request-Id", x.requestId];
+  // RFC 9110, 8.6.
+  if (given.status !== 204 && given.status !== 304) headers.push("Content-Length", String(Buffer.byteLength(body)));
+  answer(x, given.status, headers, body);
 }
 
 /** What may tell something of proxies, of the connection or of identities stays here: an endpoint believes what stands in the configuration. */

@@ -1,15 +1,13 @@
 // Turns a denial into its answer (RFC 6750, 3; RFC 9728, 5.1).
-import type { Authentication } from "../identity/authenticate.ts";
 import type { Denial } from "../identity/authorize.ts";
-import type { Identity } from "../identity/identity.ts";
 import { wellKnownUrl } from "../lib/public-url.ts";
 import type { RoutePlan } from "../plan/model.ts";
 import { RequestError } from "./request-error.ts";
 
 type Challenged = Pick<RoutePlan, "auth" | "resource">;
 
-/** @param route null where no route is asked. @param authentication what was shown, where that matters */
-export function challenge(denial: Denial, route: Challenged | null, authentication: Authentication | null = null): RequestError {
+/** @param route null where no route is asked */
+export function challenge(denial: Denial, route: Challenged | null): RequestError {
   switch (denial.denied) {
     case "no_credentials": {
       const isForPeople = route?.auth?.every(({ kind }) => kind !== "token" && kind !== "oauth" && kind !== "issuer") === true;
@@ -20,13 +18,14 @@ export function challenge(denial: Denial, route: Challenged | null, authenticati
     }
     case "invalid_credentials":
       return new RequestError(401, "ERR_INVALID_TOKEN", "The token is not valid here", {
+        ...(denial.reason === null ? {} : { detail: denial.reason }),
         headers: [
           "WWW-Authenticate",
           bearer(route, { error: "invalid_token", error_description: denial.reason ?? undefined, scope: route?.resource?.baseScopes ?? [] }),
         ],
       });
     case "not_admitted":
-      return new RequestError(403, "ERR_NOT_ADMITTED", notAdmitted(denial.identity, authentication), {
+      return new RequestError(403, "ERR_NOT_ADMITTED", "This account is not admitted here", {
         detail: `'${denial.identity.name}' (${denial.identity.source}) is not in 'allow'`,
       });
     case "no_certificate":
@@ -48,12 +47,6 @@ export function challenge(denial: Denial, route: Challenged | null, authenticati
         headers: ["WWW-Authenticate", bearer(route, { error: "insufficient_scope", scope: denial.scopes })],
       });
   }
-}
-
-/** People see who they are logged in as, which may be the wrong account of theirs, and how to change that. */
-function notAdmitted({ name, source }: Identity, authentication: Authentication | null): string {
-  if (authentication?.kind !== "identity" || authentication.by !== "session") return "This account is not admitted here";
-  return `You are logged in as '${name}' (${source}), who is not admitted here. To log in as somebody else, sign out at /.sidegate/logout`;
 }
 
 /** Where a client learns how to get a token, and what to ask for; the attributes' values are ASCII without quotes by their own rules. */

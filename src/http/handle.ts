@@ -21,7 +21,7 @@ import { forward } from "./forward.ts";
 import { identify, inTime } from "./identify.ts";
 import { httpsLocation } from "./https-location.ts";
 import { inspectMcp } from "./mcp-guard.ts";
-import { leadToLogin, loginAddress } from "./login.ts";
+import { leadToLogin, loginAddress, tellNotAdmitted } from "./login.ts";
 import { readHead } from "./read-head.ts";
 import { RequestError } from "./request-error.ts";
 import { rescue } from "./rescue.ts";
@@ -79,7 +79,8 @@ function admit(x: Exchange, route: LiveRoute, authentication: Authentication): v
     if ("denied" in permit) {
       const login = loginAddress(x, route, permit);
       if (login !== null) return leadToLogin(x, login);
-      throw challenge(permit, route.plan, authentication);
+      if (tellNotAdmitted(x, route, permit, authentication)) return;
+      throw challenge(permit, route.plan);
     }
     if (permit.identity !== null) x.identity = permit.identity;
     admitSessionUse(x, route, authentication);

@@ -1,6 +1,8 @@
 // Sends browsers to the login: people's navigations alone, since no script, program or upgrade can do anything with a page.
 import type { Denial } from "../identity/authorize.ts";
+import type { Authentication } from "../identity/authenticate.ts";
 import { answer } from "./answer.ts";
+import { answerEndpoint } from "./authorization.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 import type { LiveRoute } from "./state.ts";
@@ -19,6 +21,16 @@ export function leadToLogin(x: Exchange, location: string): void {
   if (x.asker === "original")
     throw new RequestError(401, "ERR_NO_CREDENTIALS", "A login is needed", { headers: ["WWW-Authenticate", "Cookie", "Location", location] });
   answer(x, 302, ["Location", location, "Content-Length", "0", "Cache-Control", "no-store", "X-Request-Id", x.requestId]);
+}
+
+/** Shows a page to a person who is logged in with a browser as somebody who is not admitted; false for all others, who get the plain answer. */
+export function tellNotAdmitted(x: Exchange, { sessions }: LiveRoute, denial: Denial, authentication: Authentication): boolean {
+  if (denial.denied !== "not_admitted" || sessions === null || authentication.kind !== "identity" || authentication.by !== "session" || !isNavigation(x))
+    return false;
+  const { name, source } = denial.identity;
+  x.cause = `ERR_NOT_ADMITTED: '${name}' (${source}) is not in 'allow'`;
+  answerEndpoint(x, sessions.server.notAdmitted(sessions.origin, denial.identity, x.requestId));
+  return true;
 }
 
 /** Browsers say so themselves (the Fetch standard's metadata headers); old ones ask for HTML. */

@@ -6,6 +6,7 @@ import { authenticate as authenticateMaybe, type Authentication, buildTokenIndex
 import { authorize } from "./authorize.ts";
 import type { Person } from "./person.ts";
 import { isValidAt, type ClientCertificate } from "./client-certificate.ts";
+import { NOBODY } from "../plan/build-people.ts";
 
 const sha256 = (text: string): Buffer => createHash("sha256").update(text).digest();
 const tokens = buildTokenIndex(
@@ -129,19 +130,6 @@ test("a certificate counts from its first to its last moment", () => {
   );
 });
 
-const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
 const A = "https://mcp.example.com/a";
 const B = "https://mcp.example.com/b";
 const users = (...names: string[]): PeopleMatch => ({ ...NOBODY, users: new Set(names) });

@@ -39,7 +39,11 @@ export function proofFromClaims(claims: JsonObject, audiences: ReadonlySet<strin
   const identity: Identity = {
     source: `issuer:${plan.name}`,
     name: asciiName(person.name),
-    scopes: expandScopes([...new Set([...scopesOf(claims, plan.scopesClaim), ...granted])], scopes),
+    // A scope that is for some comes to nobody else, whoever grants it.
+    scopes: expandScopes([...new Set([...scopesOf(claims, plan.scopesClaim), ...granted])], scopes).filter((name) => {
+      const allow = scopes.get(name)?.allow ?? null;
+      return allow === null || matchesPeople(person, allow);
+    }),
     ...(person.email !== null && { email: person.email }),
     ...(person.groups.length > 0 && { groups: person.groups }),
     ...(client !== null && { client: asciiName(client) }),

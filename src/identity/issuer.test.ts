@@ -4,31 +4,18 @@ import { test, type TestContext } from "node:test";
 import { exportSPKI } from "jose";
 import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
 import { waitFor } from "../../test/components/wait.ts";
-import type { IssuerPlan, PeopleMatch, ScopePlan } from "../plan/auth-model.ts";
+import type { IssuerPlan, ScopePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Authentication } from "./authenticate.ts";
 import { metadataUrls } from "./issuer-metadata.ts";
 import { audienceKey, proofFromClaims } from "./issuer-person.ts";
 import { openIssuer, type LiveIssuer } from "./issuer.ts";
+import { NOBODY } from "../plan/build-people.ts";
 
 const AUDIENCE = "https://mcp.example.com/mcp";
 const logged: unknown[] = [];
 const logLine = (...args: unknown[]): void => void logged.push(args);
 const log = { debug: logLine, info: logLine, warn: logLine, error: logLine } as unknown as Log;
-const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
-
 function issuerPlan(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPlan {
   return {
     name: "corp",
@@ -131,6 +118,19 @@ test("a token signed with Ed25519 is taken under both names of its algorithm (RF
     other.fake.keys.push(own);
     assert.equal(await reason(other.live, await signToken(other.fake.issuer, own)), "The token's algorithm is not accepted");
   }
+});
+
+test("a scope that is for some comes to nobody else, in the token, by a grant or by another scope", async (t) => {
+  const scopes = new Map<string, ScopePlan>([
+    ["write", { name: "write", description: null, includes: new Set(), allow: { ...NOBODY, groups: new Set(["ops"]) } }],
+    ["all", { name: "all", description: null, includes: new Set(["write"]), allow: null }],
+  ]);
+  const { fake, live } = await start(t, {}, scopes);
+  const scopesOf = async (claims: Record<string, unknown>): Promise<readonly string[]> =>
+    (await proof(live, await signToken(fake.issuer, key, claims))).identity.scopes;
+  assert.deepEqual(await scopesOf({ scope: "write all", groups: ["ops"] }), ["write", "all"]);
+  assert.deepEqual(await scopesOf({ scope: "write all" }), ["all"]);
+  assert.deepEqual(await scopesOf({ scope: "all" }), ["all"]);
 });
 
 test("scopes come from scope, scp or a claim of choice, and from grants, with all that they include", async (t) => {

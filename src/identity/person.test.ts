@@ -3,20 +3,8 @@ import { test } from "node:test";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { PeopleMatch } from "../plan/auth-model.ts";
 import { claimTexts, matchesPeople, type Person } from "./person.ts";
+import { NOBODY } from "../plan/build-people.ts";
 
-const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
 const SOURCES = ["github", "oidc", "password", "tailnet", "client", "issuer"] as const;
 type Source = Person["source"];
 

@@ -19,10 +19,11 @@ suite("the password file", () => {
   });
 
   for (const [what, line, message] of [
-    ["no colon, which may be a password", "hunter2secret", /no user name before its first ':'/],
+    ["no colon, which may be a password", "hunter2secret", /^has no ':' between name and hash$/],
     ["no hash", "alice:", /has no hash for 'alice'/],
     ["a plain password", "alice:hunter2secret", /has no hash for 'alice'; 'sidegate hash-password'/],
-    ["an htpasswd hash", "alice:$apr1$hunter2secret$x", /has no hash/],
+    ["an htpasswd hash", "alice:$apr1$hunter2secret$x", /hash of another kind for 'alice': only those of 'sidegate hash-password' \(scrypt\)/],
+    ["a hash by SHA-1", "alice:{SHA}hunter2secret=", /hash of another kind for 'alice'/],
     ["no name", `:${PASSLIB}`, /no user name before/],
     ["a name with a space", `al ice:${PASSLIB}`, /no user name before/],
     ["too many colons", `alice:${PASSLIB}:ops:hunter2secret`, /too many ':' for 'alice'/],

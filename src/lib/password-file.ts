@@ -8,6 +8,8 @@ const COST = { log2N: 17, r: 8, p: 1 };
 const MAX_MEMORY = 2 ** 30;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$/;
 // The form of PHC strings: base64 without padding.
+// Those of Apache's htpasswd, of crypt(3) and of other programs.
+const OTHER_HASH = /^(?:\$(?!scrypt\$)[a-z0-9-]+\$|\{[A-Z0-9-]+\})/i;
 const HASH = /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]{16,86})\$([A-Za-z0-9+/]{43,86})$/;
 
 const derive = promisify<string, Buffer, number, { N: number; r: number; p: number; maxmem: number }, Buffer>(scrypt);
@@ -29,15 +31,20 @@ export function parsePasswordFile(text: string): PasswordFile {
     const line = raw.trim();
     if (line === "" || line.startsWith("#")) continue;
     const [name = "", hash = "", groups = "", ...more] = line.split(":");
-    const message = !(line.includes(":") && NAME.test(name)) // A line that is all name may be a password.
-      ? "has no user name before its first ':'"
-      : users.has(name)
-        ? `names '${name}' a second time`
-        : readHash(hash) === null
-          ? `has no hash for '${name}'; 'sidegate hash-password' prints one`
-          : more.length > 0
-            ? `has too many ':' for '${name}'`
-            : null;
+    // A line that is all name may be a password: it is not repeated.
+    const message = !line.includes(":")
+      ? "has no ':' between name and hash"
+      : !NAME.test(name)
+        ? "has no user name before its first ':'"
+        : users.has(name)
+          ? `names '${name}' a second time`
+          : OTHER_HASH.test(hash)
+            ? `has a hash of another kind for '${name}': only those of 'sidegate hash-password' (scrypt) are taken`
+            : readHash(hash) === null
+              ? `has no hash for '${name}'; 'sidegate hash-password' prints one`
+              : more.length > 0
+                ? `has too many ':' for '${name}'`
+                : null;
     if (message === null)
       users.set(name, {
         hash,

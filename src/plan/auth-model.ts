@@ -131,11 +131,15 @@ export type OAuthResourcePlan = {
   /** Names of its routes, for people. */
   readonly routes: readonly string[];
   readonly scopes: readonly string[];
+  /** What each of its ways needs: one is enough. */
+  readonly scopeSets: readonly (readonly string[])[];
   readonly optionalScopes: readonly string[];
   readonly allow: readonly PeopleMatch[];
   readonly grants: ReadonlySet<"authorization_code" | "refresh_token" | "client_credentials">;
   readonly accessTokenMs: number;
   readonly refreshTokenMs: number;
+  /** After which a person has to log in again. */
+  readonly loginLifetimeMs: number;
   readonly accessTokenFormat: "opaque" | "jwt";
 };
 

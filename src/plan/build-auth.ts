@@ -1,11 +1,11 @@
 // Authorization servers, issuers and scopes of the plan.
-import { createHash } from "node:crypto";
 import type * as Language from "../config/types.ts";
 import { parseJwks } from "../lib/jwks.ts";
 import { parsePasswordFile } from "../lib/password-file.ts";
 import { routePublicUrl, sameResourceKey } from "../lib/public-url.ts";
 import { claimPath, peopleMatch } from "./build-people.ts";
 import type { AuthorizationServerPlan, ClientPlan, IssuerPlan, LoginPlan, OAuthResourcePlan, PeopleMatch, ScopePlan } from "./auth-model.ts";
+import { planHash } from "./plan-hash.ts";
 import { durationMs } from "./units.ts";
 
 type Route = Language.Route;
@@ -56,7 +56,7 @@ export function buildIssuers({ auth }: Language.Config, files: Files): IssuerPla
             },
       ca: textOf(files, issuer.ca_file),
     };
-    return { ...plan, key: hashOf(plan) };
+    return { ...plan, key: planHash(plan) };
   });
 }
 
@@ -92,7 +92,7 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
       clients,
       scopes,
     };
-    return { ...plan, key: hashOf(plan) };
+    return { ...plan, key: planHash(plan) };
   });
 }
 
@@ -111,16 +111,18 @@ function buildResource(members: readonly { readonly route: Route; readonly url: 
   const first = ways[0];
   if (first === undefined) throw new RangeError("Not a resource");
   const scopes = [...new Set(ways.flatMap((way) => way.scopes))];
-  const shortest = (key: "access_token_lifetime" | "refresh_token_lifetime"): number => Math.min(...ways.map((way) => durationMs(way[key])));
+  const shortest = (key: "access_token_lifetime" | "refresh_token_lifetime" | "login_lifetime"): number => Math.min(...ways.map((way) => durationMs(way[key])));
   return {
     url: members[0]?.url ?? "",
     routes: members.map(({ route, url }) => route.name ?? url),
     scopes,
+    scopeSets: ways.map((way) => way.scopes),
     optionalScopes: [...new Set(ways.flatMap((way) => way.optional_scopes))].filter((scope) => !scopes.includes(scope)),
     allow: ways.map((way): PeopleMatch => peopleMatch(way.allow)),
     grants: new Set(ways.flatMap((way) => way.grants)),
     accessTokenMs: shortest("access_token_lifetime"),
     refreshTokenMs: shortest("refresh_token_lifetime"),
+    loginLifetimeMs: shortest("login_lifetime"),
     accessTokenFormat: first.access_token_format,
   };
 }
@@ -178,9 +180,4 @@ function withoutSlash(url: string): string {
 
 function textOf(files: Files, file: string | undefined): string | null {
   return file === undefined ? null : (files.get(file) ?? null);
-}
-
-function hashOf(plan: unknown): string {
-  const text = JSON.stringify(plan, (_key, value: unknown) => (value instanceof Set ? [...value] : value instanceof Map ? [...value] : value));
-  return createHash("sha256").update(text).digest("base64url");
 }

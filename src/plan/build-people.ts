@@ -3,7 +3,8 @@ import type * as Language from "../config/types.ts";
 import { tailnetMatch } from "./build-tailscale.ts";
 import type { PeopleMatch } from "./auth-model.ts";
 
-const NOBODY: PeopleMatch = {
+/** Admits nobody. */
+export const NOBODY: PeopleMatch = {
   githubUsers: null,
   githubOrgs: null,
   githubTeams: null,

@@ -77,6 +77,8 @@ http {
       auth_request_set $login $upstream_http_location;
       error_page 401 = @login;
       ${NAMES.map((name) => `auth_request_set $${variable(name)} $upstream_http_x_forwarded_${variable(name)};\n      proxy_set_header X-Forwarded-${name} $${variable(name)};`).join("\n      ")}
+      auth_request_set $cookie $upstream_http_cookie;
+      proxy_set_header Cookie $cookie;
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
       proxy_pass http://127.0.0.1:${applicationPort};
@@ -127,7 +129,7 @@ http://:${port} {
       header_up X-Forwarded-Proto https
       header_up -X-Original-URL
       header_up -X-Original-Method
-      copy_headers ${NAMES.map((name) => `X-Forwarded-${name}`).join(" ")}
+      copy_headers Cookie ${NAMES.map((name) => `X-Forwarded-${name}`).join(" ")}
     }
     reverse_proxy 127.0.0.1:${applicationPort}
   }

@@ -28,6 +28,7 @@ import { Metrics } from "../../src/telemetry/metrics.ts";
 import type { Log } from "../../src/telemetry/log.ts";
 import { HttpUpstream } from "../../src/upstreams/http-pool.ts";
 import { Upstream } from "../../src/upstreams/upstream.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 
 export const TOKEN = "test-token-with-scope";
 export const OTHER_TOKEN = "test-token-without-scope";
@@ -242,19 +243,6 @@ function closeQuietly(server: Server): void {
   server.close(() => {});
 }
 
-export const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
 /** Admits everybody who has an account at GitHub. */
 export const EVERYBODY: PeopleMatch = { ...NOBODY, githubUsers: "*" };
 
@@ -302,11 +290,13 @@ export function fakeServer(args: {
     url,
     routes: [],
     scopes: [],
+    scopeSets: [[]],
     optionalScopes: [],
     allow: [EVERYBODY],
     grants: new Set(["authorization_code"]),
     accessTokenMs: 3_600_000,
     refreshTokenMs: 3_600_000,
+    loginLifetimeMs: 86_400_000,
     accessTokenFormat: "opaque",
   });
   const isEndpoint = /^\/(?:authorize|token|register|\.well-known\/oauth-authorization-server)$/;
@@ -335,6 +325,8 @@ export function fakeServer(args: {
       tokens: { find: (token) => args.tokens?.[token] ?? null },
       findSession: (cookie) => args.sessions?.[cookie] ?? { kind: "invalid" },
       loginLocation: (_origin, returnTo) => `/.sidegate/login?return_to=${encodeURIComponent(returnTo)}`,
+
+      notAdmitted: (_origin, { name }) => ({ status: 403, headers: ["Content-Type", "text/html; charset=utf-8"], body: `<p>${name} is not admitted</p>` }),
     },
   };
 }

@@ -10,23 +10,10 @@ import { redirect } from "../../src/authorization-server/pages.ts";
 import type { Person } from "../../src/identity/person.ts";
 import { cookieValue } from "../../src/lib/cookies.ts";
 import type { TailnetPeer } from "../../src/lib/tailnet-peer.ts";
-import type { AuthorizationServerPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/auth-model.ts";
+import type { AuthorizationServerPlan, OAuthResourcePlan } from "../../src/plan/auth-model.ts";
 import type { Log } from "../../src/telemetry/log.ts";
 import { memoryStore, type MemoryStore } from "./memory-store.ts";
-
-export const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
+import { NOBODY } from "../../src/plan/build-people.ts";
 
 export function person(name: string, source: Person["source"] = "github"): Person {
   return { source, subject: name, name, email: null, domain: null, orgs: [], teams: [], groups: [], claims: {}, peer: null };
@@ -125,11 +112,13 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
     url: `${issuer}/mcp`,
     routes: ["mcp"],
     scopes: ["mcp"],
+    scopeSets: [["mcp"]],
     optionalScopes: ["mcp:write"],
     allow: [{ ...NOBODY, githubUsers: new Set(["octocat"]), ownPeople: true }],
     grants: new Set(["authorization_code"]),
     accessTokenMs: 60_000,
     refreshTokenMs: 600_000,
+    loginLifetimeMs: 86_400_000,
     accessTokenFormat: "opaque",
     ...options.resource,
   };

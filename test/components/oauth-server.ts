@@ -7,26 +7,13 @@ import type { LoginFlow, LoginFlowDeps } from "../../src/authorization-server/lo
 import type { PendingAuthorizations } from "../../src/authorization-server/pending-authorization.ts";
 import { openServer, type LiveServer, type ServerDeps } from "../../src/authorization-server/server.ts";
 import type { Person } from "../../src/identity/person.ts";
-import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan, PeopleMatch } from "../../src/plan/auth-model.ts";
+import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../../src/plan/auth-model.ts";
 import type { StateStore } from "../../src/state/store.ts";
 import { openLog } from "../../src/telemetry/log.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 
 export const ISSUER = "https://mcp.example.com";
 export const REDIRECT = "http://127.0.0.1:33418/callback";
-
-export const NOBODY: PeopleMatch = {
-  githubUsers: null,
-  githubOrgs: null,
-  githubTeams: null,
-  users: null,
-  emails: null,
-  domains: null,
-  groups: null,
-  claims: [],
-  tailnet: null,
-  clients: null,
-  ownPeople: false,
-};
 
 export const ALICE: Person = {
   source: "password",
@@ -46,11 +33,13 @@ export function resource(changes: Partial<OAuthResourcePlan> = {}): OAuthResourc
     url: `${ISSUER}/mcp`,
     routes: ["mcp"],
     scopes: ["mcp"],
+    scopeSets: [changes.scopes ?? ["mcp"]],
     optionalScopes: ["mcp:write"],
     allow: [{ ...NOBODY, ownPeople: true, clients: new Set(["machine", "signer"]) }],
     grants: new Set(["authorization_code", "refresh_token", "client_credentials"]),
     accessTokenMs: 3_600_000,
     refreshTokenMs: 30 * 86_400_000,
+    loginLifetimeMs: 90 * 86_400_000,
     accessTokenFormat: "opaque",
     ...changes,
   };

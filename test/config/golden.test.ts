@@ -1,5 +1,5 @@
-// Every NAME.yaml here has the plan (NAME.plan.json), with the warnings (NAME.warnings.txt) if there are any, or the exact problems
-// (NAME.problems.txt) that come of it. UPDATE_GOLDEN=1 writes them anew.
+// Every NAME.yaml here has the plan (NAME.plan.json), or the exact problems (NAME.problems.txt) that come of it,
+// and the warnings (NAME.warnings.txt) if there are any. UPDATE_GOLDEN=1 writes them anew.
 // Lines `# env NAME=value` of a file are its environment; CERTS is the directory of the certificates that certificates.ts makes. It is always NOW.
 import assert from "node:assert/strict";
 import { readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -44,9 +44,9 @@ async function outcome(file: string, certs: string): Promise<Record<string, stri
   const path = join(DIRECTORY, file);
   const loaded = await loadConfig(path, { CERTS: certs, ...readEnv(await readFile(path, "latin1")) }, NOW.getTime());
   const plain = (text: string): string => text.replaceAll(path, file).replaceAll(DIRECTORY, "/config").replaceAll(certs, "/certs");
-  if (!loaded.ok) return { "plan.json": null, "warnings.txt": null, "problems.txt": plain(formatProblems(loaded.problems, loaded.source)) };
-  const warnings = plain(formatWarnings(loaded.warnings, loaded.source));
-  return { "plan.json": plain(renderPlan(buildPlan(loaded.config, loaded.files))), "warnings.txt": warnings === "" ? null : warnings, "problems.txt": null };
+  const warnings = loaded.warnings.length === 0 ? null : plain(formatWarnings(loaded.warnings, loaded.source));
+  if (!loaded.ok) return { "plan.json": null, "warnings.txt": warnings, "problems.txt": plain(formatProblems(loaded.problems, loaded.source)) };
+  return { "plan.json": plain(renderPlan(buildPlan(loaded.config, loaded.files))), "warnings.txt": warnings, "problems.txt": null };
 }
 
 const names = await readdir(DIRECTORY);

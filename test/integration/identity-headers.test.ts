@@ -4,7 +4,8 @@ import { connect as connectHttp2 } from "node:http2";
 import { once } from "node:events";
 import { test } from "node:test";
 import { fetchFrom } from "../components/http-client.ts";
-import { fakeServer, NOBODY, oauthWay, proofOf, protectedRoute, sessionWay, startHttpGateway, type HttpGatewayOptions } from "../components/http-gateway.ts";
+import { fakeServer, oauthWay, proofOf, protectedRoute, sessionWay, startHttpGateway, type HttpGatewayOptions } from "../components/http-gateway.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 import { startRecordingOrigin } from "../components/origin.ts";
 import { waitFor } from "../components/wait.ts";
 
@@ -115,8 +116,10 @@ test("a session admits, and a person who is not admitted reads who it is and whe
   await using strict = await start([origin.url], { routes: [protectedRoute(APP, [sessionWay({ ...NOBODY, githubUsers: new Set(["hubot"]) })])] });
   const answer = await fetchFrom(strict.port, "/", { headers: { ...PAGE, cookie: COOKIE } });
   assert.equal(answer.status, 403);
-  assert.match(answer.body, /You are logged in as 'octocat' \(github\), who is not admitted here.*\/\.sidegate\/logout/);
-  assert.equal(answer.headers["content-type"], "text/plain; charset=utf-8");
-  await waitFor(() => strict.accessLog.length === 1);
+  assert.match(answer.body, /octocat is not admitted/);
+  assert.equal(answer.headers["content-type"], "text/html; charset=utf-8");
+  const script = await fetchFrom(strict.port, "/", { headers: { host: PAGE.host, cookie: COOKIE } });
+  assert.deepEqual([script.status, script.headers["content-type"]], [403, "application/json"]);
+  await waitFor(() => strict.accessLog.length === 2);
   assert.equal(strict.accessLog[0]?.["identity"], "github:octocat");
 });

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoginError } from "../../src/authorization-server/login-source.ts";
 import { approve, scriptedBrowser, type Page } from "../components/browser.ts";
-import { ALICE_PEER, fakeSource, NOBODY, person, startLoginFlow, type Flow } from "../components/login-flow.ts";
+import { ALICE_PEER, fakeSource, person, startLoginFlow, type Flow } from "../components/login-flow.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 
 const CONSENT = "/.sidegate/consent/u1";
 
@@ -212,15 +213,15 @@ test("a wrong password comes back to the page with the name in it, a right one l
   await using server = await startLoginFlow({ external: [], password: ["alice", "correct horse"] });
   await using browser = scriptedBrowser();
   const page = await browser.open(`${server.issuer}${CONSENT}`);
-  const wrong = await browser.submit(page, "Log in", { name: 'al"ice', password: "hunter2" });
+  const wrong = await browser.submit(page, "Log in and allow", { name: 'al"ice', password: "hunter2" });
   assert.equal(wrong.status, 401);
   assert.match(wrong.body, /role="alert"[\s\S]*The user name or the password is not right\./);
   assert.equal(wrong.forms[0]?.fields["name"], 'al"ice');
   assert.ok(!wrong.body.includes("hunter2"));
-  const slow = await browser.submit(wrong, "Log in", { name: "slow", password: "x" });
+  const slow = await browser.submit(wrong, "Log in and allow", { name: "slow", password: "x" });
   assert.equal(slow.status, 429);
   assert.equal(header(slow, "retry-after"), "30");
-  const end = await browser.submit(slow, "Log in", { name: "alice", password: "correct horse" }, { stopAt: clientOf(server) });
+  const end = await browser.submit(slow, "Log in and allow", { name: "alice", password: "correct horse" }, { stopAt: clientOf(server) });
   assert.equal(end.url.search, "?code=granted");
   assert.deepEqual(server.told, ["approve alice mcp"]);
 });

@@ -7,7 +7,8 @@ import type { LoginSource } from "../../src/authorization-server/login-source.ts
 import { openLog } from "../../src/telemetry/log.ts";
 import { approve, scriptedBrowser } from "../components/browser.ts";
 import { startGithub, type Github } from "../components/github.ts";
-import { NOBODY, startLoginFlow, type Flow } from "../components/login-flow.ts";
+import { startLoginFlow, type Flow } from "../components/login-flow.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 import { startOidcIssuer, type OidcIssuer } from "../components/oidc-issuer.ts";
 import { waitFor } from "../components/wait.ts";
 

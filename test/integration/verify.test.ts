@@ -5,17 +5,8 @@ import type { CorsPlan, RoutePlan } from "../../src/plan/model.ts";
 import { startForwardAuthProxy } from "../components/forward-auth-proxy.ts";
 import { missingProxy } from "../components/front-proxy.ts";
 import { fetchFrom } from "../components/http-client.ts";
-import {
-  fakeServer,
-  NOBODY,
-  oauthWay,
-  proofOf,
-  protectedRoute,
-  sessionWay,
-  startHttpGateway,
-  TOKEN,
-  type HttpGatewayOptions,
-} from "../components/http-gateway.ts";
+import { fakeServer, oauthWay, proofOf, protectedRoute, sessionWay, startHttpGateway, TOKEN, type HttpGatewayOptions } from "../components/http-gateway.ts";
+import { NOBODY } from "../../src/plan/build-people.ts";
 import { startRecordingOrigin } from "../components/origin.ts";
 import { skipWithout } from "../components/require.ts";
 import { ALICE, match } from "../components/tailnet-listeners.ts";
@@ -255,6 +246,10 @@ for (const kind of ["nginx", "caddy"] as const) {
     application.reset();
     assert.equal((await ask("/public", forged)).status, 200);
     assert.equal(JSON.stringify(application.requests[0]?.headers).includes("admin"), false);
+
+    application.reset();
+    assert.equal((await ask("/page", { cookie: `theme=dark; ${SESSION.cookie}` })).status, 200);
+    assert.equal(new Map(application.requests[0]?.headers).get("cookie"), "theme=dark", "the session stays with the gateway");
 
     application.reset();
     const challenged = await ask("/mcp", {}, "POST");
