@@ -145,7 +145,7 @@ test("a logout is answered with what came of it, and no web page can ask for one
 });
 
 test("OAuth's clients and grants are shown, and exactly what one query names is taken back", async (t) => {
-  const client = { server: "https://a.example", id: "c", name: "C", kind: "registered", redirectUris: [], createdAt: null } as const;
+  const client = { server: "https://a.example", id: "c", name: "C", kind: "registered", redirect_uris: [], created_at: null } as const;
   const asked: unknown[] = [];
   const revoke = (what: unknown): Promise<number> => Promise.resolve(asked.push(what));
   const { ask } = await setUp(t, { auth: { ...NO_AUTH, clients: () => Promise.resolve([client]), revoke } });

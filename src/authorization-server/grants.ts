@@ -8,28 +8,28 @@ import { NO_SCOPE } from "./resources.ts";
 // Tokens may have got their lifetime from the file as it was before.
 const MARGIN_MS = 86_400_000;
 
-/** `createdAt` and other times as ISO 8601. */
+/** As it is shown in JSON. `created_at` and other times as ISO 8601. */
 export type OAuthClientInfo = {
   readonly server: string;
   readonly id: string;
   readonly name: string;
   /** `static`: of the file; `registered`: it registered itself; `document`: its id is the address of its metadata. */
   readonly kind: "static" | "registered" | "document";
-  readonly redirectUris: readonly string[];
-  readonly createdAt: string | null;
+  readonly redirect_uris: readonly string[];
+  readonly created_at: string | null;
 };
 
 export type OAuthGrantInfo = {
   readonly server: string;
   readonly id: string;
   readonly client: string;
-  readonly clientName: string;
+  readonly client_name: string;
   /** `github:octocat`. */
   readonly user: string;
   readonly resources: readonly string[];
   readonly scopes: readonly string[];
-  readonly createdAt: string;
-  readonly expiresAt: string | null;
+  readonly created_at: string;
+  readonly expires_at: string | null;
 };
 
 /** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, its registration, and what it got for itself. */
@@ -37,7 +37,14 @@ export type Revocation = { readonly grant: string } | { readonly client: string 
 
 /** Static clients first, then those that registered themselves, then those of documents that somebody granted something to. */
 export async function listClients({ issuer, clients }: AuthorizationServerPlan, state: ServerState): Promise<OAuthClientInfo[]> {
-  const own = clients.map(({ id, name, redirectUris }): OAuthClientInfo => ({ server: issuer, id, name, kind: "static", redirectUris, createdAt: null }));
+  const own = clients.map(({ id, name, redirectUris }): OAuthClientInfo => ({
+    server: issuer,
+    id,
+    name,
+    kind: "static",
+    redirect_uris: redirectUris,
+    created_at: null,
+  }));
   const registered = (await live(state, "Client")).map(({ payload }): OAuthClientInfo => {
     const { client_id: id, client_name: name, redirect_uris: uris, client_id_issued_at: issuedAt } = payload;
     return {
@@ -45,8 +52,8 @@ export async function listClients({ issuer, clients }: AuthorizationServerPlan, 
       id: String(id),
       name: typeof name === "string" ? name : String(id),
       kind: "registered",
-      redirectUris: Array.isArray(uris) ? uris.map(String) : [],
-      createdAt: typeof issuedAt === "number" ? iso(issuedAt * 1000) : null,
+      redirect_uris: Array.isArray(uris) ? uris.map(String) : [],
+      created_at: typeof issuedAt === "number" ? iso(issuedAt * 1000) : null,
     };
   });
   const documents = new Map<string, OAuthClientInfo>();
@@ -55,9 +62,9 @@ export async function listClients({ issuer, clients }: AuthorizationServerPlan, 
     if (about?.clientKind !== "document") continue;
     const client = String(payload["clientId"]);
     const before = documents.get(client);
-    const redirectUris = [...new Set([...(before?.redirectUris ?? []), about.redirectUri])];
-    const createdAt = [before?.createdAt ?? iso(about.createdAtMs), iso(about.createdAtMs)].toSorted()[0] ?? null;
-    documents.set(client, { server: issuer, id: client, name: about.clientName, kind: "document", redirectUris, createdAt });
+    const redirectUris = [...new Set([...(before?.redirect_uris ?? []), about.redirectUri])];
+    const createdAt = [before?.created_at ?? iso(about.createdAtMs), iso(about.createdAtMs)].toSorted()[0] ?? null;
+    documents.set(client, { server: issuer, id: client, name: about.clientName, kind: "document", redirect_uris: redirectUris, created_at: createdAt });
   }
   return [...own, ...registered, ...documents.values()];
 }
@@ -73,12 +80,12 @@ export async function listGrants({ issuer }: AuthorizationServerPlan, state: Ser
         server: issuer,
         id,
         client,
-        clientName: about?.clientName ?? client,
+        client_name: about?.clientName ?? client,
         user: await userOf(state, about),
         resources: Object.keys(resources),
         scopes: [...new Set(scopes)].filter((scope) => scope !== NO_SCOPE),
-        createdAt: iso(about?.createdAtMs ?? Number(payload["iat"]) * 1000),
-        expiresAt: aliveUntilMs === null ? null : iso(aliveUntilMs),
+        created_at: iso(about?.createdAtMs ?? Number(payload["iat"]) * 1000),
+        expires_at: aliveUntilMs === null ? null : iso(aliveUntilMs),
       };
     }),
   );

@@ -1,5 +1,6 @@
 // One authorization server: its endpoints on the origin of its issuer.
 import type { Provider } from "oidc-provider";
+import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -77,7 +78,11 @@ export async function openServer(
         // Documents are counted before; all else is keys of clients, which may register with any address.
         if (call?.isDocumentNext === true) call.isDocumentNext = false;
         else if (call === null || keyFetches.take(call.request.client) > 0) throw new Error("Keys are fetched too often for this address");
-        return fetchClientDocument(url, documents);
+        return await fetchClientDocument(url, documents).catch((error: unknown) => {
+          // The library tells nobody why.
+          log.warn({ server: plan.issuer, url: printable(String(url), 200), err: error }, "What a client names cannot be fetched");
+          throw error;
+        });
       },
       mayFetch: () => {
         const call = currentCall();
@@ -113,7 +118,7 @@ export async function openServer(
     serves: (origin, path) => flow.serves(origin, path) || (origin === plan.issuer && endpoints?.serves(path) === true),
     handle: (request) =>
       flow.serves(request.origin, request.path) ? flow.handle(request) : (endpoints?.handle(request) ?? Promise.reject(new Error("Not an endpoint"))),
-    tokens: { find: (token) => current.tokens.find(token) },
+    tokens: { find: (token) => current.tokens.find(token), isOwn: true },
     findSession: (cookie, origin) => flow.findSession(cookie, origin),
     loginLocation: (origin, returnTo) => flow.loginLocation(origin, returnTo),
     notAdmitted: notAdmittedPage,

@@ -13,11 +13,11 @@ export function formatGrants(grants: readonly OAuthGrantInfo[], now: Date, color
   const rows = newestFirst(grants).map((each): Cell[] => [
     ...server.cells(each),
     each.user,
-    each.clientName || each.client,
+    each.client_name || each.client,
     each.resources.join(" "),
     each.scopes.join(" "),
-    fromNow(each.createdAt, now),
-    each.expiresAt === null ? "never" : fromNow(each.expiresAt, now),
+    fromNow(each.created_at, now),
+    each.expires_at === null ? "never" : fromNow(each.expires_at, now),
     each.id,
   ]);
   return formatTable([...server.headings, "USER", "CLIENT", "RESOURCES", "SCOPES", "GRANTED", "ENDS", "GRANT"], rows, colors);
@@ -31,8 +31,8 @@ export function formatClients(clients: readonly OAuthClientInfo[], now: Date, co
     ...server.cells(each),
     each.name === "" ? { text: "no name", color: "dim" } : each.name,
     KINDS[each.kind],
-    redirectsText(each.redirectUris),
-    each.createdAt === null ? "" : fromNow(each.createdAt, now),
+    redirectsText(each.redirect_uris),
+    each.created_at === null ? "" : fromNow(each.created_at, now),
     each.id,
   ]);
   return formatTable([...server.headings, "NAME", "KIND", "REDIRECTS", "SINCE", "CLIENT"], rows, colors);
@@ -49,6 +49,6 @@ function serverColumn(all: readonly { readonly server: string }[]): { headings: 
   return { headings: isNeeded ? ["SERVER"] : [], cells: ({ server }) => (isNeeded ? [server] : []) };
 }
 
-function newestFirst<T extends { readonly createdAt: string | null }>(all: readonly T[]): T[] {
-  return all.toSorted((a, b) => (b.createdAt ?? "").localeCompare(a.createdAt ?? ""));
+function newestFirst<T extends { readonly created_at: string | null }>(all: readonly T[]): T[] {
+  return all.toSorted((a, b) => (b.created_at ?? "").localeCompare(a.created_at ?? ""));
 }

@@ -18,33 +18,33 @@ const GRANT: OAuthGrantInfo = {
   server: SERVER,
   id: "g-1",
   client: "https://claude.ai/oauth/client.json",
-  clientName: "Claude",
+  client_name: "Claude",
   user: "github:octocat",
   resources: ["https://mcp.example/mcp"],
   scopes: ["mcp", "mcp:write"],
-  createdAt: "2026-11-18T10:00:00.000Z",
-  expiresAt: "2026-12-18T10:00:00.000Z",
+  created_at: "2026-11-18T10:00:00.000Z",
+  expires_at: "2026-12-18T10:00:00.000Z",
 };
 const NEWER: OAuthGrantInfo = {
   ...GRANT,
   id: "g-2",
   client: "c-2",
-  clientName: "Evil\u001b[2J\nclient",
+  client_name: "Evil\u001b[2J\nclient",
   scopes: [],
-  createdAt: "2026-11-21T09:00:00.000Z",
-  expiresAt: null,
+  created_at: "2026-11-21T09:00:00.000Z",
+  expires_at: null,
 };
 const CLIENTS: OAuthClientInfo[] = [
-  { server: SERVER, id: "ci", name: "", kind: "static", redirectUris: [], createdAt: null },
+  { server: SERVER, id: "ci", name: "", kind: "static", redirect_uris: [], created_at: null },
   {
     server: SERVER,
     id: "c-2",
     name: "Evil\u001b[2J\nclient",
     kind: "registered",
-    redirectUris: ["http://127.0.0.1/cb", "cursor://cb", "vscode://cb"],
-    createdAt: "2026-11-21T09:00:00.000Z",
+    redirect_uris: ["http://127.0.0.1/cb", "cursor://cb", "vscode://cb"],
+    created_at: "2026-11-21T09:00:00.000Z",
   },
-  { server: SERVER, id: GRANT.client, name: "Claude", kind: "document", redirectUris: ["https://claude.ai/cb"], createdAt: "2026-11-18T10:00:00.000Z" },
+  { server: SERVER, id: GRANT.client, name: "Claude", kind: "document", redirect_uris: ["https://claude.ai/cb"], created_at: "2026-11-18T10:00:00.000Z" },
 ];
 
 async function setUp(t: TestContext, auth: Partial<AdminAuth> = {}) {

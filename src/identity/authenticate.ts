@@ -31,6 +31,8 @@ export type Authentication =
 export type TokenSource = {
   /** Null: it is none of this source's, another one may know it. */
   find(token: string): Authentication | null | Promise<Authentication | null>;
+  /** Our own: what it knows, or may know, is shown to nobody else. Default: false. */
+  readonly isOwn?: boolean;
 };
 
 const NO_CREDENTIALS: Authentication = { kind: "none" };
@@ -66,14 +68,16 @@ export function authenticate(authorization: string | null, tokens: TokenIndex, s
   return found ?? ask(token, sources, 0);
 }
 
-/** Until one proves something. One that refuses is not the last word: a token that nothing can be read of may be another's. */
+/** Until one proves something. An issuer that refuses is not the last word: a token that nothing can be read of may be another's. */
 function ask(token: string, sources: readonly TokenSource[], from: number, refused: Authentication = INVALID): Authentication | Promise<Authentication> {
   let answer = refused;
   for (let i = from; i < sources.length; i += 1) {
-    const found = sources[i]?.find(token) ?? null;
+    const source = sources[i];
+    const found = source?.find(token) ?? null;
+    const isLast = (one: Authentication): boolean => one.kind === "identity" || source?.isOwn === true;
     if (found instanceof Promise)
-      return found.then((late) => (late?.kind === "identity" ? late : ask(token, sources, i + 1, late === null ? answer : weightier(answer, late))));
-    if (found?.kind === "identity") return found;
+      return found.then((late) => (late !== null && isLast(late) ? late : ask(token, sources, i + 1, late === null ? answer : weightier(answer, late))));
+    if (found !== null && isLast(found)) return found;
     if (found !== null) answer = weightier(answer, found);
   }
   return answer;

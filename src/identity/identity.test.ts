@@ -246,6 +246,12 @@ test("sources are asked in turn until one proves something, and what is not know
     assert.equal(await ask(source("a", no, late), source("b", down, late)), down);
     assert.equal(await ask(source("a", down, late), source("b", no, late)), down);
     assert.deepEqual(await ask(source("a", null, late), source("b", null, late)), { kind: "invalid" });
+    for (const word of [no, down]) {
+      asked.length = 0;
+      assert.equal(await ask({ ...source("own", word, late), isOwn: true }, source("b", known, late)), word);
+      assert.deepEqual(asked, ["own"], "a token of ours, or one that may be, is shown to no issuer");
+    }
+    assert.equal(await ask({ ...source("own", null, late), isOwn: true }, source("b", known, late)), known);
   }
   asked.length = 0;
   const ci = authenticateMaybe("Bearer good-token", tokens, [source("a", known)]);

@@ -322,7 +322,7 @@ export function fakeServer(args: {
         requests.push(request);
         return args.answer?.(request) ?? { status: 200, headers: ["Content-Type", "text/plain"], body: `${request.origin}${request.path}` };
       },
-      tokens: { find: (token) => args.tokens?.[token] ?? null },
+      tokens: { find: (token) => args.tokens?.[token] ?? null, isOwn: true },
       findSession: (cookie) => args.sessions?.[cookie] ?? { kind: "invalid" },
       loginLocation: (_origin, returnTo) => `/.sidegate/login?return_to=${encodeURIComponent(returnTo)}`,
 
