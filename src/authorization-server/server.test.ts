@@ -672,7 +672,7 @@ test("operators see clients and grants, and take them back by grant, client, use
     ["static The app", "registered Test"],
   );
   const grants = await oauth.server.grants();
-  assert.deepEqual(grants.map(({ user, client_name }) => `${user} ${clientName}`).toSorted(), [
+  assert.deepEqual(grants.map(({ user, client_name: clientName }) => `${user} ${clientName}`).toSorted(), [
     "password:alice Test",
     "password:alice The app",
     "password:bob Test",

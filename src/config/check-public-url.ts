@@ -18,7 +18,7 @@ function servingOf(check: CheckContext, route: Route): Serving[] {
 
 function hasProxies(check: CheckContext): boolean {
   const trusted: unknown = check.config.trusted_proxies;
-  return !Array.isArray(trusted) || trusted.length > 0;
+  return !check.isSound(["trusted_proxies"]) || !Array.isArray(trusted) || trusted.length > 0;
 }
 
 function tcpPort(listener: Listener): number | null {
@@ -57,16 +57,18 @@ export function checkPublicUrl(check: CheckContext, routePath: Path, route: Rout
 
 /** Scheme and port. A proxy may have other ones. */
 function checkOrigin(check: CheckContext, path: Path, route: Route, url: string): void {
-  const { protocol, hostname, port } = new URL(url);
-  const asked = port === "" ? (protocol === "http:" ? 80 : 443) : Number(port);
+  const { protocol, hostname, port: written } = new URL(url);
+  const asked = written === "" ? (protocol === "http:" ? 80 : 443) : Number(written);
   const serving = servingOf(check, route);
   const there = serving.filter(([, listener]) => tcpPort(listener) === asked);
   const meant = there.length > 0 ? there : serving;
-  const isTlsAlone = meant.length > 0 && meant.every(([, listener]) => modeOf(check, listener) === "application");
+  const [first] = meant;
+  if (first === undefined) return;
+  const isTlsAlone = meant.every(([, listener]) => modeOf(check, listener) === "application");
   if (protocol === "http:" && isTlsAlone && (there.length > 0 || !hasProxies(check))) {
-    const right = withOrigin(url, "https:", tcpPort(meant[0]?.[1] as Listener) ?? asked);
-    const who = `listener '${meant[0]?.[0]}' takes TLS alone`;
-    check.warn(path, `Clients would speak plain HTTP to ${shown(check, path, url)}, and ${who}: they could not connect; write ${right}`);
+    const who = `listener '${first[0]}' takes TLS alone`;
+    const remedy = `write ${withOrigin(url, "https:", tcpPort(first[1]) ?? asked)}`;
+    check.warn(path, `Clients would speak plain HTTP to ${shown(check, path, url)}, and ${who}: they could not connect; ${remedy}`);
     return;
   }
   if (there.length > 0 || hasProxies(check)) return;
@@ -74,10 +76,10 @@ function checkOrigin(check: CheckContext, path: Path, route: Route, url: string)
   // Port 443 of a name may be mapped to any, which is what the address without a port says.
   if (!isHere && asked === 443) return;
   const ports = serving.map(([, listener]) => (isHere ? tcpPort(listener) : edgePort(check, listener)));
-  const [first] = ports;
-  if (first === undefined || first === null || ports.includes(null)) return;
-  const where = ports.length === 1 ? `listener '${serving[0]?.[0]}' is on port ${first}` : `the listeners are on ports ${ports.join(", ")}`;
-  const remedy = `write ${withOrigin(url, protocol, first)}, unless port ${asked} is mapped to ${ports.length === 1 ? "it" : "one of them"}`;
+  const [port] = ports;
+  if (port === undefined || port === null || ports.includes(null)) return;
+  const where = ports.length === 1 ? `listener '${first[0]}' is on port ${port}` : `the listeners are on ports ${ports.join(", ")}`;
+  const remedy = `write ${withOrigin(url, protocol, port)}, unless port ${asked} is mapped to ${ports.length === 1 ? "it" : "one of them"}`;
   check.warn(path, `Clients are told of ${shown(check, path, url)}, and ${where}: they could not connect; ${remedy}`);
 }
 

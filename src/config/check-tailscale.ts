@@ -105,7 +105,7 @@ function checkAllow(check: CheckContext, path: Path, listener: Listener): void {
   }
   if (tailnetPort(listener) === null) return;
   const proxies: unknown = check.config.trusted_proxies;
-  const tellsClients = listener.protocol === "http" && !(Array.isArray(proxies) && proxies.length === 0);
+  const tellsClients = listener.protocol === "http" && !(Array.isArray(proxies) && proxies.length === 0 && check.isSound(["trusted_proxies"]));
   for (const [item, text] of check.items(at, allow)) {
     const reason = "clients have addresses of the tailnet there, within 100.64.0.0/10 and fd7a:115c:a1e0::/48";
     const remedy = "name people, tags or nodes: allow: { tailnet: { users: [alice@example.com] } }";

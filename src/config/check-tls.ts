@@ -39,7 +39,7 @@ function checkHeaders(check: CheckContext, { path, tls, users }: TlsObject): voi
   const trusted: unknown = check.config.trusted_proxies;
   // Who may write to a unix socket is for its permissions to say.
   const isOpen = users.some(([, listener]) => typeof listener.listen !== "string" || parseListenAddress(listener.listen)?.kind !== "unix");
-  if (tls.mode === "behind_proxy" && isOpen && Array.isArray(trusted) && trusted.length === 0) {
+  if (tls.mode === "behind_proxy" && isOpen && Array.isArray(trusted) && trusted.length === 0 && check.isSound(["trusted_proxies"])) {
     check.report([...path, "mode"], "'mode: behind_proxy' serves 'trusted_proxies' alone, and there are none: everybody would get 403; name the proxies there");
   }
   if (tls.hsts_enabled && tls.mode === "disabled") {
