@@ -26,7 +26,7 @@ export function soundWays(check: CheckContext): WayPlace[] {
 
 export function areWaysSound(check: CheckContext): boolean {
   const routes: unknown = check.config.routes;
-  return Array.isArray(routes) && routes.every((_route, i) => check.isSound(["routes", i, "auth"]));
+  return Array.isArray(routes) && check.isThere(["routes"]) && routes.every((_route, i) => check.isSound(["routes", i, "auth"]));
 }
 
 /** The routes that are objects; what is in them may be wrong. */

@@ -108,7 +108,7 @@ function checkMachines(check: CheckContext, path: Path, { allow, scopes }: OAuth
 
 function checkIssuerName(check: CheckContext, path: Path, name: string): void {
   const issuers: unknown = check.config.auth?.issuers;
-  if (typeof issuers !== "object" || issuers === null || Object.hasOwn(issuers, name)) return;
+  if (typeof issuers !== "object" || issuers === null || Object.hasOwn(issuers, name) || !check.isThere(["auth", "issuers"])) return;
   const known = Object.keys(issuers);
   const meant = nearest(name, known);
   const remedy = meant === null ? `names in auth.issuers: ${known.join(", ") || "none"}` : `did you mean '${meant}'?`;

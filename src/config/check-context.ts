@@ -25,7 +25,12 @@ export class CheckContext {
   /** Whether the value at the path, all that is in it and all around it were found right. */
   isSound(path: Path): boolean {
     if (this.#broken.size === 0) return true;
-    return !this.#holdsBroken.has(formatPath(path)) && [...path, ""].every((_step, i) => !this.#broken.has(formatPath(path.slice(0, i))));
+    return !this.#holdsBroken.has(formatPath(path)) && this.isThere(path);
+  }
+
+  /** The same, whatever is in the value: that of a misspelt key is not there. */
+  isThere(path: Path): boolean {
+    return this.#broken.size === 0 || [...path, ""].every((_step, i) => !this.#broken.has(formatPath(path.slice(0, i))));
   }
 
   /** Whether the file itself says something at the path: a default is not written. */

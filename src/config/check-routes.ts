@@ -122,6 +122,7 @@ function checkUpstream(check: CheckContext, path: Path, upstream: string): void 
   }
   const entries = check.entries<UpstreamEntry>("upstreams");
   const entry = entries.find(([name]) => name === upstream)?.[1];
+  if (!check.isThere(["upstreams"])) return;
   if (entry === undefined) {
     const meant = nearest(
       upstream,
@@ -151,7 +152,7 @@ function checkRouteListeners(check: CheckContext, path: Path, names: unknown, li
 
 function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
   const tokens: unknown = check.config.auth?.tokens;
-  if (!Array.isArray(auth) || !Array.isArray(tokens)) return;
+  if (!Array.isArray(auth) || !Array.isArray(tokens) || !check.isThere(["auth", "tokens"])) return;
   const known = tokens.map((token: { name?: unknown } | null) => (typeof token?.name === "string" ? token.name : ""));
   for (const [i, way] of auth.entries()) {
     for (const [at, name] of check.items([...path, i, "token", "names"], way?.token?.names)) {

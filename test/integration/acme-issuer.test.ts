@@ -303,7 +303,7 @@ void test("a renewal names what it replaces, and goes on where the CA does not t
   if (scene === null) return;
   const { cert } = await scene.order(["a.example.com"]);
   await scene.order(["a.example.com"], { replaces: cert });
-  assert.ok(scene.pebble.log().some((line) => line.includes("is a replacement of")));
+  await waitFor(() => scene.pebble.log().some((line) => line.includes("is a replacement of")));
   assert.doesNotMatch(scene.logged.join(""), /does not take the order for a renewal/);
   await assertIssued(await scene.order(["a.example.com"], { replaces: cert }), scene.pebble, ["a.example.com"]);
   assert.match(scene.logged.join(""), /alreadyReplaced.*does not take the order for a renewal/);

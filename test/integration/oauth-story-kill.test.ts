@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { waitFor } from "../components/wait.ts";
 import { startOrigin } from "../components/echo.ts";
 import { freePort } from "../components/free-port.ts";
 import { startGateway } from "../components/gateway.ts";
@@ -13,8 +14,8 @@ import { startGithub } from "../components/github.ts";
 import { Peer, tokensOf } from "../components/oauth-peer.ts";
 import { approve } from "../components/person.ts";
 
-const ROUNDS = 20;
-const BUDGET_MS = 32_000;
+const ROUNDS = 12;
+const BUDGET_MS = 20_000;
 const WORKERS = 3;
 
 /** What a client has: the last refresh token that came, and all access tokens. */
@@ -105,6 +106,8 @@ routes:
       isKilled = false;
       const workers = Array.from({ length: WORKERS }, () => work(peer));
       const dying = delay(randomInt(30, 400)).then(async () => {
+        // On a busy machine a login takes longer.
+        await waitFor(() => holdings.some(({ refresh }) => refresh !== null), { timeoutMs: 20_000, what: () => "somebody to log in" });
         isKilled = true;
         await gateway.stop("SIGKILL");
       });
@@ -115,7 +118,7 @@ routes:
       await gateway[Symbol.asyncDispose]();
     }
   }
-  assert.ok(rounds >= 5, `${rounds} rounds`);
+  assert.ok(rounds >= 3, `${rounds} rounds`);
   assert.ok(holdings.some(({ refresh }) => refresh !== null));
   await using _last = await startGateway({ yaml });
   await using peer = new Peer();
