@@ -31,8 +31,9 @@ export function certificateNames(certificate: X509Certificate): string[] {
 }
 
 /** OpenSSL takes certificates whose dates are none; nobody else does. */
-export function hasDates({ validFromDate, validToDate }: X509Certificate): boolean {
-  return !Number.isNaN(validFromDate.getTime() + validToDate.getTime());
+export function hasDates({ validFrom, validTo }: X509Certificate): boolean {
+  // The same as dates are whatever stands in memory, when OpenSSL can read none.
+  return !Number.isNaN(Date.parse(validFrom) + Date.parse(validTo));
 }
 
 function decode(text: string): X509Certificate[] | string {
