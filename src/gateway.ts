@@ -252,11 +252,15 @@ export class Gateway {
     const certificates = await this.#certificates.prepare(plan);
     const auth = await this.#auth.prepare(plan);
     const update = (listener: ListenerPlan): ListenerUpdate => this.#update(plan, listener, { upstreams, auth }, certificates.tls.get(listener.name) ?? null);
-    const updates = [...plan.listeners.values()].map(update);
-    const listeners = await this.#listeners.prepare(updates).catch((error: unknown) => {
+    let updates: ListenerUpdate[];
+    let listeners: Awaited<ReturnType<Listeners["prepare"]>>;
+    try {
+      updates = [...plan.listeners.values()].map(update);
+      listeners = await this.#listeners.prepare(updates);
+    } catch (error) {
       auth.abort();
       throw error;
-    });
+    }
     const commit = (): void => {
       changeLog(this.#log, plan.log);
       upstreams.commit();

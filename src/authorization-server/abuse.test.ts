@@ -50,7 +50,10 @@ test("logins of pages that nobody finishes do not fill the state", async () => {
     github: { clientId: "id", clientSecret: "secret", baseUrl: "https://github.com", apiUrl: "https://api.github.com", ca: null },
     password: null,
   };
-  const server = await openServer(serverPlan({ login, sessionOrigins: new Set([ISSUER]) }), { store, log: LOG });
+  const server = await openServer(serverPlan({ login, sessionOrigins: new Set([ISSUER]), sessionLifetimesMs: new Map([[ISSUER, 60_000]]) }), {
+    store,
+    log: LOG,
+  });
   const headers = ["cookie", `__Host-sidegate-browser=${"a".repeat(43)}`];
   const target = "/.sidegate/login?return_to=/x";
   const request = {
@@ -243,7 +246,8 @@ test("a new password ends what the one before has opened", async () => {
   const token = String((await old.tokens({ client_id: await old.registered() }))["access_token"]);
   assert.equal((await old.server.tokens.find(token))?.kind, "identity");
   assert.equal((await (await OAuthServer.open({ login: login("two") }, { store })).server.tokens.find(token))?.kind, "invalid");
-  const sessions = (hash: string): Sessions => new Sessions({ issuer: ISSUER, lifetimeMs: 60_000, login: login(hash), store, log: LOG, now: Date.now });
+  const sessions = (hash: string): Sessions =>
+    new Sessions({ issuer: ISSUER, lifetimesMs: new Map([[ISSUER, 60_000]]), login: login(hash), store, log: LOG, now: Date.now });
   const cookie = await sessions("one").create(ISSUER, ALICE);
   assert.equal((await sessions("one").find(cookie, ISSUER)).kind, "identity");
   assert.equal((await sessions("two").find(cookie, ISSUER)).kind, "none");

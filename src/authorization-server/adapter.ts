@@ -102,7 +102,11 @@ export class ServerState {
     await this.#store.set(this.#key(model, hashed), text, ttlMs === null || !isToken ? ttlMs : ttlMs + AFTERLIFE_MS);
     const { grantId, clientId } = payload;
     if ((model === "AuthorizationCode" || model === "RefreshToken") && typeof clientId === "string") await this.#useClient(idHash(clientId));
-    if (model === "RefreshToken" && typeof grantId === "string" && ttlMs !== null) await this.#keepAlive("Grant", idHash(grantId), ttlMs);
+    // What was given out before may live longer than what is given now.
+    if ((model === "RefreshToken" || model === "AccessToken") && typeof grantId === "string" && ttlMs !== null) {
+      const untilMs = await this.#aliveUntil("Grant", idHash(grantId));
+      if (untilMs === null || untilMs < this.#now() + ttlMs) await this.#keepAlive("Grant", idHash(grantId), ttlMs);
+    }
   }
 
   async #destroy(model: string, hashed: string): Promise<boolean> {

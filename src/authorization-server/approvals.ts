@@ -16,10 +16,8 @@ const MAX_NAME_CHARS = 100;
 type Waiting = { readonly pending: PendingAuthorization; readonly interaction: InstanceType<Provider["Interaction"]> };
 type Result = Record<string, unknown>;
 
-export type Approvals = PendingAuthorizations;
-
 /** @param provider that of now: it changes with its keys */
-export function createApprovals(plan: AuthorizationServerPlan, state: ServerState, provider: () => Provider, now: () => number): Approvals {
+export function createApprovals(plan: AuthorizationServerPlan, state: ServerState, provider: () => Provider, now: () => number): PendingAuthorizations {
   return {
     find: async (request, uid) => (await findWaiting(request, uid))?.pending ?? null,
     async approve(request, uid, person, scopes) {

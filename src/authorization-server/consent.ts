@@ -12,6 +12,7 @@ import { clientLabel, consentPage, type ConsentPage } from "./page-consent.ts";
 import { button, type Refused } from "./page-ways.ts";
 import { errorPage, redirect } from "./pages.ts";
 import type { PendingAuthorization } from "./pending-authorization.ts";
+import { isEnough } from "./resources.ts";
 import { userOf } from "./sessions.ts";
 
 export const CONSENT = "/.sidegate/consent/";
@@ -68,10 +69,13 @@ export async function finishConsent(context: FlowContext, request: EndpointReque
   const scopes = target.scopes.filter(isMine);
   // Without a scope that the resource asks of everybody, the client would only be sent here again.
   const lacksScope =
-    target.scopes.some((scope) => resource.scopes.includes(scope) && !scopes.includes(scope)) || (target.scopes.length > 0 && scopes.length === 0);
+    (isEnough(context.plan, resource, target.scopes) && !isEnough(context.plan, resource, scopes)) || (target.scopes.length > 0 && scopes.length === 0);
   const fields = { request_id: request.requestId, client: request.client, user: userOf(person), oauth_client: target.clientId, resource: resource.url };
   if (!resource.allow.some((allow) => matchesPeople(person, allow)) || lacksScope) {
-    log.warn({ ...fields, ...toldOf(person) }, lacksScope ? "A person who logged in has none of the scopes" : "A person who logged in is not admitted");
+    log.warn(
+      { ...fields, ...toldOf(person) },
+      lacksScope ? "A person who logged in may not have the scopes that are needed" : "A person who logged in is not admitted",
+    );
     return notAdmittedPage(context, request, target, person);
   }
   log.info({ ...fields, scopes }, "A person has consented");
@@ -106,9 +110,9 @@ function showPage(
   });
 }
 
-/** What an operator can write in 'allow' for somebody. */
+/** By what an operator finds out what to write in 'allow'. */
 function toldOf({ subject, email, orgs, teams, groups }: Person): Record<string, unknown> {
-  return { subject, email, orgs, teams, groups: groups.slice(0, MAX_TOLD) };
+  return { subject, email, orgs: orgs.slice(0, MAX_TOLD), teams: teams.slice(0, MAX_TOLD), groups: groups.slice(0, MAX_TOLD) };
 }
 
 function notAdmittedPage(context: FlowContext, request: EndpointRequest, target: ConsentTarget, person: Person): EndpointAnswer {

@@ -52,7 +52,7 @@ const CALLBACK = "/callback";
 
 export function openLoginFlow(plan: AuthorizationServerPlan, { store, keys, log, pending, now = Date.now, ...rest }: LoginFlowDeps): LoginFlow {
   const ways = rest.ways ?? openLoginWays(plan.login, log, rest.throttle ?? new LoginThrottle());
-  const sessions = new Sessions({ issuer: plan.issuer, lifetimeMs: plan.sessionLifetimeMs, login: plan.login, store, log, now });
+  const sessions = new Sessions({ issuer: plan.issuer, lifetimesMs: plan.sessionLifetimesMs, login: plan.login, store, log, now });
   const context: FlowContext = {
     plan,
     ways,

@@ -81,7 +81,10 @@ declare module "oidc-provider" {
   };
 
   const errors: Readonly<
-    Record<"OIDCProviderError" | "InvalidTarget" | "InvalidScope" | "InvalidGrant" | "InvalidClient" | "InvalidClientAuth", new (...args: string[]) => Error>
+    Record<
+      "OIDCProviderError" | "UnauthorizedClient" | "InvalidTarget" | "InvalidScope" | "InvalidGrant" | "InvalidClient" | "InvalidClientAuth",
+      new (...args: string[]) => Error
+    >
   >;
 
   export { Provider, errors, interactionPolicy, type Adapter, type OidcClient, type OidcContext, type Payload, type Token };

@@ -1,14 +1,13 @@
 // oidc-provider, set up for a plan: what it may do, for whom, and where it asks us.
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
 import { personNow } from "../identity/person.ts";
-import { expandScopes } from "../identity/scopes.ts";
 import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import { currentCall } from "./inject.ts";
 import type { ServerKeys } from "./keys.ts";
 import { consentLocation } from "./consent.ts";
 import type { Newest } from "./newest.ts";
-import { allScopes, findResource, NO_SCOPE } from "./resources.ts";
+import { allScopes, findResource, isEnough, NO_SCOPE } from "./resources.ts";
 
 const CODE_S = 60;
 // A person may have to find a second factor.
@@ -138,10 +137,9 @@ function mustBeWorth(plan: AuthorizationServerPlan, ctx: OidcContext): boolean {
   const resource = token === undefined ? null : resourceOf(plan, token);
   if (resource === null) throw new errors.InvalidGrant("the resource is not served any more");
   if (loginLeftMs(resource, ctx) <= 0) throw new errors.InvalidGrant("the login is too old");
-  const granted = expandScopes((token?.scope ?? "").split(" "), plan.scopes);
+  if (!resource.grants.has("refresh_token")) throw new errors.InvalidGrant("the resource gives no refreshes any more");
   // No refresh widens a grant (RFC 6749, 6), and clients refresh before they ask a person.
-  if (!resource.scopeSets.some((scopes) => scopes.every((scope) => granted.includes(scope))))
-    throw new errors.InvalidGrant("the resource needs scopes by now that were not granted");
+  if (!isEnough(plan, resource, (token?.scope ?? "").split(" "))) throw new errors.InvalidGrant("the resource needs scopes that were not granted");
   return true;
 }
 
@@ -175,7 +173,7 @@ function resourceInfo(plan: AuthorizationServerPlan, ctx: OidcContext, url: stri
   if (resource === null) throw new errors.InvalidTarget("ask for a token with the 'resource' of one of the resources of this server");
   if (!(resource.grants as ReadonlySet<unknown>).has(grant)) throw new errors.InvalidTarget(`the resource is not for the grant '${String(grant)}'`);
   if (grant === "client_credentials" && !resource.allow.some(({ clients }) => clients?.has(client.clientId)))
-    throw new errors.InvalidTarget("the client is not admitted to the resource for itself");
+    throw new errors.UnauthorizedClient("the client is not admitted to the resource for itself");
   const known = allScopes(resource);
   const asked = String(params?.["scope"] ?? "").split(" ");
   const machine = grant === "client_credentials" ? plan.clients.find(({ id }) => id === client.clientId) : undefined;
@@ -186,7 +184,7 @@ function resourceInfo(plan: AuthorizationServerPlan, ctx: OidcContext, url: stri
   return {
     scope: [...own, ...(resource.scopes.length === 0 ? [NO_SCOPE] : [])].join(" "),
     audience: resource.url,
-    accessTokenTTL: seconds(resource.accessTokenMs),
+    accessTokenTTL: seconds(machine === undefined ? Math.min(resource.accessTokenMs, loginLeftMs(resource, ctx)) : resource.accessTokenMs),
     accessTokenFormat: resource.accessTokenFormat,
     jwt: { sign: { alg: "ES256" } },
   };

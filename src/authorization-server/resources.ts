@@ -1,4 +1,5 @@
 // What a client may ask for: which resource is meant, and which of its scopes.
+import { expandScopes } from "../identity/scopes.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 
@@ -17,6 +18,12 @@ const IGNORED_PARAMETERS = ["acr_values", "claims", "claims_locales", "id_token_
 export function findResource(plan: AuthorizationServerPlan, url: string): OAuthResourcePlan | null {
   const key = sameResourceKey(url);
   return key === "" ? null : (plan.resources.find((resource) => sameResourceKey(resource.url) === key) ?? null);
+}
+
+/** Whether the scopes, with all that they include, open any way of the resource. */
+export function isEnough({ scopes: known }: AuthorizationServerPlan, { scopeSets }: OAuthResourcePlan, granted: readonly string[]): boolean {
+  const all = expandScopes(granted, known);
+  return scopeSets.some((scopes) => scopes.every((scope) => all.includes(scope)));
 }
 
 /** Needed scopes first. */

@@ -265,11 +265,28 @@ test("#27 a login that is older than the file lets it count is no reason for a r
   assert.equal(typeof (await refresh(3_600_000))["access_token"], "string");
 });
 
+test("#18 what was given out can be taken back, also when what keeps its grant is shorter than itself", async () => {
+  let now = Date.now();
+  const oauth = await OAuthServer.open({ resources: [resource({ refreshTokenMs: 1_000 })] }, { now: () => now });
+  const { access_token: token } = await oauth.tokens({ client_id: await oauth.registered() });
+  now += 5_000;
+  await proofOf(oauth, token);
+  assert.equal((await oauth.server.grants()).length, 1);
+  assert.ok((await oauth.server.revoke({ user: "password:alice" })) >= 1);
+  assert.notEqual((await find(oauth, token))?.kind, "identity");
+});
+
+test("no access token outlives the login behind it", async () => {
+  const oauth = await OAuthServer.open({ resources: [resource({ loginLifetimeMs: 60_000 })] });
+  const { expires_in: lifetime } = await oauth.tokens({ client_id: await oauth.registered() });
+  assert.ok(Number(lifetime) <= 60, String(lifetime));
+});
+
 test("#33 a machine that no way of the resource admits gets no token for it", async () => {
   const allow = [{ ...NOBODY, ownPeople: true, clients: new Set(["another"]) }];
   const oauth = await OAuthServer.open({ resources: [resource({ allow })], clients: [client({ id: "machine", secret: "s3cret", scopes: ["mcp"] })] });
   const reply = await oauth.form("/token", { grant_type: "client_credentials", client_id: "machine", client_secret: "s3cret" });
-  assert.deepEqual([reply.status, reply.json()["error"]], [400, "invalid_target"]);
+  assert.deepEqual([reply.status, reply.json()["error"]], [400, "unauthorized_client"]);
 });
 
 test("#28 what real clients register is taken", async () => {

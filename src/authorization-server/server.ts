@@ -42,7 +42,6 @@ export type LiveServer = AuthorizationServer & {
 };
 
 const SWEEP_MS = 6 * 3_600_000;
-const MAX_TIMER_MS = 86_400_000;
 const REGISTRATIONS = { most: 30, spanMs: 600_000 };
 // Each is kept for a month at least.
 const REGISTRATIONS_A_DAY = { most: 200, spanMs: 86_400_000 };
@@ -140,7 +139,7 @@ export async function openServer(
       } catch (error) {
         if (!isClosed) log.warn({ server: plan.issuer, err: error }, "cannot tidy up the state of the authorization server; it is tried again");
       }
-      const next = Math.min(SWEEP_MS, MAX_TIMER_MS, Math.max(60_000, current.keys.changesAtMs - now()));
+      const next = Math.min(SWEEP_MS, Math.max(60_000, current.keys.changesAtMs - now()));
       if (!isClosed) timer = setTimeout(tend, next).unref();
     })();
   }

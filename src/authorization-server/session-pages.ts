@@ -103,7 +103,7 @@ async function openSession({ sessions, log }: FlowContext, request: EndpointRequ
   if (before !== null) await sessions.end(before);
   const value = await sessions.create(request.origin, person);
   log.info({ request_id: request.requestId, client: request.client, user: userOf(person), origin: request.origin }, "A person has logged in");
-  return redirect(returnTo, ["Set-Cookie", cookie(name, value, request.origin, Math.floor(sessions.lifetimeMs / 1_000))]);
+  return redirect(returnTo, ["Set-Cookie", cookie(name, value, request.origin, Math.floor(sessions.lifetimeMs(request.origin) / 1_000))]);
 }
 
 async function offer(context: FlowContext, request: EndpointRequest, browser: Browser, asked: LoginRequest): Promise<EndpointAnswer> {
@@ -221,7 +221,7 @@ function startPage(request: EndpointRequest, title: string, message: string): En
 
 /** Of the gateway itself, in place of a page of the route. */
 export function notAdmittedPage(origin: string, { name, source }: Identity, requestId: string): EndpointAnswer {
-  const { host } = new URL(origin);
+  const host = hostOf(origin);
   return errorPage({
     status: 403,
     title: "This account is not admitted",
@@ -229,6 +229,6 @@ export function notAdmittedPage(origin: string, { name, source }: Identity, requ
     advice: "Sign out to log in as somebody else, or ask the operator to admit you.",
     host,
     requestId,
-    link: { href: "/.sidegate/logout", text: "Sign out" },
+    link: { href: LOGOUT, text: "Sign out" },
   });
 }

@@ -30,7 +30,8 @@ export type Handoff = { readonly origin: string; readonly returnTo: string; read
 
 export type SessionsOptions = {
   readonly issuer: string;
-  readonly lifetimeMs: number;
+  /** By origin. */
+  readonly lifetimesMs: ReadonlyMap<string, number>;
   /** Who may have a session at all. */
   readonly login: LoginPlan;
   readonly store: StateStore;
@@ -53,13 +54,15 @@ export class Sessions {
     this.#handoffs = `session-handoff:${place}:`;
   }
 
-  get lifetimeMs(): number {
-    return this.#options.lifetimeMs;
+  /** How long a session lasts on that origin; 0 where there are none. */
+  lifetimeMs(origin: string): number {
+    return this.#options.lifetimesMs.get(origin) ?? 0;
   }
 
   /** A new session; resolves with the value of its cookie. */
   async create(origin: string, person: Person): Promise<string> {
-    const { store, lifetimeMs, login, now } = this.#options;
+    const { store, login, now } = this.#options;
+    const lifetimeMs = this.lifetimeMs(origin);
     const cookie = makeSecret();
     const kept: KeptSession = { origin, person, authority: authorityOf(person, login), createdAtMs: now(), expiresAtMs: now() + lifetimeMs };
     await store.set(this.#key(cookie), JSON.stringify(kept), lifetimeMs);
@@ -80,13 +83,16 @@ export class Sessions {
     const { store, log, login, now } = this.#options;
     try {
       const kept = tryParseJson(await store.get(key)) as KeptSession | null;
-      if (kept === null || kept.origin !== origin || kept.expiresAtMs <= now()) return NONE;
+      if (kept === null || kept.origin !== origin) return NONE;
+      // The file may say less by now than it did then.
+      const expiresAtMs = Math.min(kept.expiresAtMs, kept.createdAtMs + this.lifetimeMs(origin));
+      if (expiresAtMs <= now()) return NONE;
       const person = personNow(kept.person, login);
       if (person === null || kept.authority !== authorityOf(person, login)) return NONE;
-      const found = proofOf({ ...kept, person });
+      const found = proofOf({ ...kept, expiresAtMs, person });
       if (generation === this.#generation) {
         if (this.#cache.size >= MAX_CACHED) this.#cache.clear();
-        this.#cache.set(id, { found, untilMs: Math.min(now() + CACHE_MS, kept.expiresAtMs) });
+        this.#cache.set(id, { found, untilMs: Math.min(now() + CACHE_MS, expiresAtMs) });
       }
       return found;
     } catch (error) {

@@ -136,7 +136,7 @@ export class TokenLookup {
     if (machine !== undefined && issuedAtS * 1000 <= (await this.#state.clientEndedAtMs(machine.id))) return REVOKED;
     if (accountId !== null && !(await this.#hasClient(clientId))) return REVOKED;
     const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? "", login), login) : machinePerson(machine.id);
-    if (person === null) return REVOKED;
+    if (person === null || person.source === "issuer") return REVOKED;
     const isTheirs = (name: string): boolean => {
       const allow = known.get(name)?.allow ?? null;
       return allow === null || matchesPeople(person, allow);
@@ -147,7 +147,7 @@ export class TokenLookup {
       kind: "identity",
       by: "oauth",
       identity: {
-        source: person.source === "issuer" ? "issuer:" : person.source,
+        source: person.source,
         name: personName(person),
         // A scope that is for some does not come to others by one that includes it.
         scopes: expandScopes(granted, known).filter(isTheirs),

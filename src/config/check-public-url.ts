@@ -89,7 +89,8 @@ function checkPath(check: CheckContext, path: Path, route: Route, url: string): 
   if (!isResource || hasProxies(check)) return;
   const { origin, pathname, search } = new URL(url);
   const asked = plainPath(pathname);
-  const own = plainPath(route.path ?? route.path_prefix ?? "/");
+  // A slash at the end of 'path_prefix' was told of already.
+  const own = plainPath(route.path ?? route.path_prefix?.replace(/(?<=.)\/+$/, "") ?? "/");
   const isTaken =
     route.path_regex !== undefined
       ? RE2JS.compile(route.path_regex).matcher(pathname).find()

@@ -1,5 +1,6 @@
 // The endpoints of authorization servers: which requests are theirs, and how their answers reach the client.
 import type { EndpointAnswer } from "../authorization-server/endpoint.ts";
+import { cookiesOf } from "../lib/cookies.ts";
 import { HEADER, headerName } from "../lib/header-name.ts";
 import { answer } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
@@ -48,16 +49,14 @@ export function answerEndpoint(x: Exchange, given: EndpointAnswer): void {
 /** What may tell something of proxies, of the connection or of identities stays here: an endpoint believes what stands in the configuration. */
 function passable(x: Exchange): string[] {
   const headers: string[] = [];
-  let cookies = "";
   for (let i = 0; i + 1 < x.raw.length; i += 2) {
     const name = headerName(x.raw[i] ?? "");
     if (name === null) continue;
     const { kind } = name;
-    // HTTP/2 may split it into crumbs (RFC 9113, 8.2.3).
-    if (kind === HEADER.cookie) cookies = cookies === "" ? (x.raw[i + 1] ?? "") : `${cookies}; ${x.raw[i + 1] ?? ""}`;
-    else if (kind === HEADER.other || kind === HEADER.authorization || kind === HEADER.origin || kind === HEADER.accept || kind === HEADER.userAgent)
+    if (kind === HEADER.other || kind === HEADER.authorization || kind === HEADER.origin || kind === HEADER.accept || kind === HEADER.userAgent)
       headers.push(name.lower, x.raw[i + 1] ?? "");
   }
+  const cookies = cookiesOf(x.raw);
   return cookies === "" ? headers : [...headers, "cookie", cookies];
 }
 

@@ -16,7 +16,7 @@ function route(host: string | null, url: string, servers: string[], ...kinds: ("
   const allow = null as unknown as PeopleMatch;
   const auth = kinds.map((kind): AuthWayPlan => {
     if (kind === "oauth") return { kind, resource: url, scopes: [], allow };
-    return kind === "session" ? { kind, allow, lifetimeMs: 1 } : { kind: "issuer", issuer: kind, scopes: [], allow: null };
+    return kind === "session" ? { kind, allow } : { kind: "issuer", issuer: kind, scopes: [], allow: null };
   });
   return routePlan({ host, publicUrl: url, auth, resource: { url, authorizationServers: servers, scopes: [], baseScopes: [] } });
 }

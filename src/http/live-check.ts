@@ -44,8 +44,11 @@ export function unwatchLive(lasting: Lasting): void {
 async function checkInTurn(): Promise<void> {
   if (isChecking) return;
   isChecking = true;
-  await checkLive(performance.now());
-  isChecking = false;
+  try {
+    await checkLive(performance.now());
+  } finally {
+    isChecking = false;
+  }
 }
 
 /** Asks for all that have lasted long enough, some at a time. Resolves when all is said. @param now by performance.now() */
@@ -62,7 +65,11 @@ async function check(lasting: Lasting): Promise<void> {
   asked.add(lasting);
   const why = await whyEnded(lasting.x);
   asked.delete(lasting);
-  if (why !== null && watched.has(lasting)) lasting.end(why);
+  try {
+    if (why !== null && watched.has(lasting)) lasting.end(why);
+  } catch (error) {
+    lasting.x.state.log.error({ err: error, request_id: lasting.x.requestId }, "A connection could not be ended");
+  }
 }
 
 /** Null: it may go on. */

@@ -37,7 +37,8 @@ async function inspectBody(x: Exchange, route: ForwardedRoute): Promise<boolean>
 /** Null: sessions belong to nobody here. */
 function sessionUse(x: Exchange, route: ForwardedRoute, { identity }: Permit, proof: Proof | null): SessionUse | null {
   const { mcp, auth } = route.plan;
-  if (identity === null || !(mcp?.sessionBinding === true || auth?.some(({ kind }) => kind === "oauth") === true)) return null;
+  const isBound = mcp === null ? auth?.some(({ kind }) => kind === "oauth") === true : mcp.sessionBinding;
+  if (identity === null || !isBound) return null;
   const ids = sessionIdsOf(x.target);
   let inHeader: string | null = null;
   for (let i = 0; i + 1 < x.raw.length; i += 2) {

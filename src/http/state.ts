@@ -164,7 +164,9 @@ export function createHttpState(args: {
   function tokenSources(route: RoutePlan): TokenSource[] {
     const own = serverFor(route, "oauth");
     const foreign = (route.auth ?? []).map((way) => (way.kind === "issuer" ? issuers.get(way.issuer) : undefined)).filter((source) => source !== undefined);
-    return [...(own === null ? [] : [own.tokens]), ...new Set(foreign)];
+    // Whoever may ask an issuer about a token asks our own servers first, those of other routes too: their tokens are nobody else's business.
+    const ours = foreign.length > 0 ? [...servers.values()].map(({ tokens }) => tokens) : own === null ? [] : [own.tokens];
+    return [...ours, ...new Set(foreign)];
   }
 
   function sessionPlace(route: RoutePlan): ServerPlace | null {

@@ -1,6 +1,6 @@
 // /verify: another proxy asks whether a request of its client may go on (forward auth), and is answered as that request would be.
 import type { Permit } from "../identity/authorize.ts";
-import { withoutOwnCookies } from "../lib/cookies.ts";
+import { cookiesOf, withoutOwnCookies } from "../lib/cookies.ts";
 import { answer } from "./answer.ts";
 import type { Asker, Exchange } from "./exchange.ts";
 import { findRoute } from "./find-route.ts";
@@ -131,7 +131,7 @@ export function findAskedRoute(x: Exchange): LiveRoute {
 export function answerPermitted(x: Exchange, permit: Permit | null): void {
   const headers = ["Content-Length", "0", "Cache-Control", "no-store", "X-Request-Id", x.requestId];
   // For the proxy to hand on in place of what came: the session is nobody's business behind it.
-  const cookies = x.header("cookie");
-  if (cookies !== null) headers.push("Cookie", withoutOwnCookies(cookies));
+  const cookies = cookiesOf(x.raw);
+  if (cookies !== "") headers.push("Cookie", withoutOwnCookies(cookies));
   answer(x, 200, permit === null || permit.identity === null ? headers : [...headers, ...identityHeaders(permit.identity)]);
 }

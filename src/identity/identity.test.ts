@@ -153,7 +153,7 @@ function proof(by: Proof["by"], more: { subject?: string; scopes?: string[]; res
 }
 const oauth = (resource: string, scopes: string[] = [], allow = users("sam")): AuthWayPlan => ({ kind: "oauth", resource, scopes, allow });
 const issuer = (name: string, scopes: string[] = [], allow: PeopleMatch | null = null): AuthWayPlan => ({ kind: "issuer", issuer: name, scopes, allow });
-const session = (allow = users("sam")): AuthWayPlan => ({ kind: "session", allow, lifetimeMs: 1_000 });
+const session = (allow = users("sam")): AuthWayPlan => ({ kind: "session", allow });
 const outcome = (ways: readonly AuthWayPlan[], authentication: Authentication): string => {
   const permit = authorize(ways, authentication);
   return "denied" in permit ? permit.denied : `in as ${permit.identity?.name}`;

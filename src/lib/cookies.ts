@@ -24,6 +24,13 @@ function withoutSpace(text: string): string {
   return text.slice(from, to);
 }
 
+/** All cookies of a request in one text, also when HTTP/2 has split them into crumbs (RFC 9113, 8.2.3); empty without any. */
+export function cookiesOf(raw: readonly string[]): string {
+  const values: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) if (raw[i]?.length === 6 && raw[i]?.toLowerCase() === "cookie") values.push(raw[i + 1] ?? "");
+  return values.join("; ");
+}
+
 // Sessions, logins and consents: all that we set begins with the word, behind a prefix or not.
 const OWN = /^(?:__Host-|__Secure-)?sidegate(?:$|[^A-Za-z0-9])/i;
 

@@ -46,7 +46,7 @@ export type AuthWayPlan =
   | { readonly kind: "tailnet"; readonly match: TailnetMatch }
   | { readonly kind: "oauth"; readonly resource: string; readonly scopes: readonly string[]; readonly allow: PeopleMatch }
   | { readonly kind: "issuer"; readonly issuer: string; readonly scopes: readonly string[]; readonly allow: PeopleMatch | null }
-  | { readonly kind: "session"; readonly allow: PeopleMatch; readonly lifetimeMs: number };
+  | { readonly kind: "session"; readonly allow: PeopleMatch };
 
 /** RFC 9728. `url` is the `resource`; `authorizationServers` begins with our own. `scopes`: those that its ways need. */
 export type ResourceMetadataPlan = {
@@ -153,8 +153,8 @@ export type AuthorizationServerPlan = {
   readonly resources: readonly OAuthResourcePlan[];
   /** Origins of pages that people with sessions come from; their host may be another. */
   readonly sessionOrigins: ReadonlySet<string>;
-  /** The shortest of its routes' lifetimes; 0 without any. */
-  readonly sessionLifetimeMs: number;
+  /** How long a session lasts on each of these origins: the shortest of the lifetimes of its routes. */
+  readonly sessionLifetimesMs: ReadonlyMap<string, number>;
   /** Names of the HTTP listeners that serve it; null = all. */
   readonly listeners: ReadonlySet<string> | null;
   /** Some of its routes take requests of any host. */

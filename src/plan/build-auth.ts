@@ -78,14 +78,19 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
       ({ url }) => sameResourceKey(url),
     );
     const sessions = members.filter(({ ways }) => ways.some(({ session }) => session !== undefined));
-    const lifetimes = sessions.flatMap(({ ways }) => ways.flatMap(({ session }) => (session === undefined ? [] : durationMs(session.lifetime))));
+    const lifetimes = new Map<string, number>();
+    for (const { url, ways } of sessions) {
+      const { origin } = new URL(url);
+      for (const { session } of ways)
+        if (session !== undefined) lifetimes.set(origin, Math.min(lifetimes.get(origin) ?? Infinity, durationMs(session.lifetime)));
+    }
     const isEverywhere = central !== null || members.some(({ route }) => route.listeners === undefined);
     const plan = {
       issuer,
       host: new URL(issuer).hostname.toLowerCase(),
       resources: [...resources.values()].map(buildResource),
       sessionOrigins: new Set(sessions.map(({ url }) => new URL(url).origin)),
-      sessionLifetimeMs: lifetimes.length === 0 ? 0 : Math.min(...lifetimes),
+      sessionLifetimesMs: lifetimes,
       listeners: isEverywhere ? null : new Set(members.flatMap(({ route }) => route.listeners ?? [])),
       anyHost: members.some(({ route }) => route.host === undefined),
       login,

@@ -104,7 +104,7 @@ function authWay({ token, client_certificate, tailnet, oauth, issuer, session }:
   if (oauth !== undefined) return { kind: "oauth", resource: sameResourceKey(publicUrl ?? ""), scopes: oauth.scopes, allow: peopleMatch(oauth.allow) };
   if (issuer !== undefined)
     return { kind: "issuer", issuer: issuer.name, scopes: issuer.scopes, allow: issuer.allow === undefined ? null : peopleMatch(issuer.allow) };
-  if (session !== undefined) return { kind: "session", allow: peopleMatch(session.allow), lifetimeMs: durationMs(session.lifetime) };
+  if (session !== undefined) return { kind: "session", allow: peopleMatch(session.allow) };
   if (token !== undefined) return { kind: "token", names: setOf(token.names), scopes: token.scopes };
   if (tailnet !== undefined) return { kind: "tailnet", match: tailnetMatch(tailnet) };
   if (client_certificate === undefined) throw new RangeError("Not a way in");

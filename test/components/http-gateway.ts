@@ -307,7 +307,7 @@ export function fakeServer(args: {
       host: new URL(args.issuer).hostname,
       resources: (args.resources ?? []).map(resource),
       sessionOrigins: new Set(args.sessionOrigins ?? []),
-      sessionLifetimeMs: 3_600_000,
+      sessionLifetimesMs: new Map((args.sessionOrigins ?? []).map((origin) => [origin, 3_600_000])),
       listeners: null,
       anyHost: args.anyHost ?? false,
       login: { github: null, oidc: null, password: null, tailnet: true },
@@ -357,5 +357,5 @@ export function oauthWay(url: string, scopes: readonly string[] = [], allow: Peo
 }
 
 export function sessionWay(allow: PeopleMatch = EVERYBODY): AuthWayPlan {
-  return { kind: "session", allow, lifetimeMs: 3_600_000 };
+  return { kind: "session", allow };
 }

@@ -127,7 +127,7 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
     host: "id.localhost",
     resources: [resource],
     sessionOrigins: new Set([app]),
-    sessionLifetimeMs: 3_600_000,
+    sessionLifetimesMs: new Map([[app, 3_600_000]]),
     listeners: null,
     anyHost: false,
     login: {

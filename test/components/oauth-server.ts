@@ -55,7 +55,7 @@ export function serverPlan(changes: Partial<AuthorizationServerPlan> = {}): Auth
     host: "mcp.example.com",
     resources: [resource()],
     sessionOrigins: new Set(),
-    sessionLifetimeMs: 0,
+    sessionLifetimesMs: new Map(),
     listeners: null,
     anyHost: false,
     login: { github: null, oidc: null, password: new Map(["alice", "bob"].map((name) => [name, { hash: "", groups: [] }])), tailnet: false },

@@ -16,6 +16,18 @@ function header(page: Page, name: string): string {
   return String(page.headers[name] ?? "");
 }
 
+test("a person whom one of several ways admits is let in with its scopes, though the client asked for those of all", async () => {
+  const admin = { name: "admin", description: null, includes: new Set<string>(), allow: { ...NOBODY, githubUsers: new Set(["hubot"]) } };
+  const resource = { scopes: ["mcp", "admin"], scopeSets: [["mcp"], ["admin"]] };
+  await using server = await startLoginFlow({ resource, pending: { scopes: ["mcp", "admin"] }, plan: { scopes: new Map([["admin", admin]]) } });
+  await using browser = scriptedBrowser();
+  await browser.submit(await browser.open(`${server.issuer}${CONSENT}`), "way=github", {}, { stopAt: clientOf(server) });
+  assert.deepEqual(
+    server.told.filter((line) => line.startsWith("approve")),
+    ["approve octocat mcp"],
+  );
+});
+
 test("#31 a login begins with a page that says who asks, where it leads, and for what", async () => {
   const source = fakeSource();
   await using server = await startLoginFlow({ external: [source], pending: { clientName: "<b>Bank</b>\u202e" } });

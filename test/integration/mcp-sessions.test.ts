@@ -101,6 +101,10 @@ test("#46 a route with oauth binds without being asked to: to the person, whatev
   const session = String((await send(gateway.port, "a-desktop", null)).headers["mcp-session-id"]);
   assert.equal((await send(gateway.port, "a-editor", session)).status, 202);
   assert.equal((await send(gateway.port, "b-desktop", session)).status, 404);
+  const auth = [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY }] as const;
+  const routes = [{ publicUrl: resource, auth, mcp: { sessionBinding: false } }];
+  await using loose = await startHttpGateway({ targets: [upstream.origin.url], servers: [server], routes });
+  assert.equal((await send(loose.port, "b-desktop", session)).status, 202, "unless the file says otherwise");
 });
 
 test("#46 where binding is off, ids pass as they are", async () => {

@@ -101,7 +101,7 @@ routes:
   }
   // What may log in is not what is admitted, though a token of the file has its name; nor can a client that registered itself act for itself.
   const namesake = await token({}, `ci:${SECRET}-2`);
-  assert.deepEqual([namesake.status, namesake.json["error"]], [400, "invalid_target"], namesake.text);
+  assert.deepEqual([namesake.status, namesake.json["error"]], [400, "unauthorized_client"], namesake.text);
   const registered = await peer.ask(`${origin}/register`, {
     body: { redirect_uris: ["http://127.0.0.1/cb"], grant_types: ["authorization_code", "client_credentials"] },
   });

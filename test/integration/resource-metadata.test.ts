@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { test } from "node:test";
+import type { TokenSource } from "../../src/identity/authenticate.ts";
 import { fetchFrom } from "../components/http-client.ts";
 import { fakeServer, oauthWay, proofOf, protectedRoute, startHttpGateway, type HttpGatewayOptions } from "../components/http-gateway.ts";
 import { startOrigin, startRecordingOrigin } from "../components/origin.ts";
@@ -294,6 +295,25 @@ test("a body for an endpoint is asked for, limited, and given up with its client
   await waitFor(() => gateway.accessLog.some(({ status }) => status === 499));
   await waitFor(() => gateway.state.live.active === 0);
   assert.equal(server.requests.length, 1);
+});
+
+test("#11 a token of ours is shown to no issuer, also on a route that takes none of ours", async () => {
+  await using origin = await startOrigin((_req, res) => void res.end("ok"));
+  const shown: string[] = [];
+  const corp: TokenSource = {
+    find: (token) => {
+      shown.push(token);
+      return null;
+    },
+  };
+  const server = fakeServer({ issuer: "https://mcp.example", resources: [MCP], tokens: { ours: proofOf(MCP) } });
+  const other = "https://other.example/mcp";
+  const issuerWay = { kind: "issuer", issuer: "corp", scopes: [], allow: null } as const;
+  const routes = [protectedRoute(MCP, [oauthWay(MCP)]), protectedRoute(other, [issuerWay])];
+  await using gateway = await startHttpGateway({ targets: [origin.url], servers: [server], issuers: { corp }, routes });
+  const ask = (token: string) => fetchFrom(gateway.port, "/mcp", { headers: { ...bearer(token), host: "other.example" } });
+  assert.deepEqual([(await ask("ours")).status, (await ask("theirs")).status], [401, 401]);
+  assert.deepEqual(shown, ["theirs"]);
 });
 
 test("a source of tokens that never answers keeps no client waiting, and nothing of one that went away", async () => {

@@ -23,7 +23,10 @@ test("a page leads to the login on the issuer's host and back, and the cookie is
 });
 
 test("the cookie of a session is for https, this host and no script", async () => {
-  await using server = await startLoginFlow({ plan: { issuer: "https://id.test", sessionOrigins: new Set(["https://id.test"]) }, tailnet: true });
+  await using server = await startLoginFlow({
+    plan: { issuer: "https://id.test", sessionOrigins: new Set(["https://id.test"]), sessionLifetimesMs: new Map([["https://id.test", 3_600_000]]) },
+    tailnet: true,
+  });
   const request = {
     method: "GET",
     path: "/.sidegate/login",
