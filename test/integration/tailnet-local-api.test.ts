@@ -200,6 +200,8 @@ test("a login by URL, its expiry, and the death of tailscaled are told", async (
   node.daemon.kill("SIGKILL");
   const error = await end;
   assert.ok(error instanceof LocalApiError && error.failure === "unreachable", String(error));
+  // While it dies its socket takes connections still.
+  await waitFor(() => node.daemon.signalCode !== null, PATIENT);
   const after = await api.status().catch((reason: unknown) => reason);
   assert.equal((after as Error).message, `tailscaled does not answer on '${api.socket}': connection refused`);
 });
