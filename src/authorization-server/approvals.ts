@@ -1,6 +1,7 @@
 // Authorization requests that wait for a person, and what becomes of them.
 import { errors, type OidcClient, type Provider } from "oidc-provider";
-import { matchesPeople, type Person } from "../identity/person.ts";
+import { matchesPeople } from "../identity/person.ts";
+import { mayHave } from "../identity/scopes.ts";
 import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { ServerState } from "./adapter.ts";
@@ -24,7 +25,7 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
       const waiting = await takeWaiting(request, uid);
       if (waiting === null) return over(request);
       const { resource, clientId, clientName, clientKind, redirectUri } = waiting.pending;
-      const possible = waiting.pending.scopes.filter((scope) => scopes.includes(scope) && isForPerson(scope, person));
+      const possible = waiting.pending.scopes.filter((scope) => scopes.includes(scope) && mayHave(person, scope, plan.scopes));
       const granted = resource.scopes.length === 0 ? [...possible, NO_SCOPE] : possible;
       if (!resource.allow.some((match) => matchesPeople(person, match)))
         return finish(waiting, { error: "access_denied", error_description: "the person is not admitted to the resource" });
@@ -84,11 +85,6 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
       scopes: allScopes(resource).filter((name) => asked.includes(name)),
       resource,
     };
-  }
-
-  function isForPerson(scope: string, person: Person): boolean {
-    const allow = plan.scopes.get(scope)?.allow ?? null;
-    return allow === null || matchesPeople(person, allow);
   }
 
   /** The browser goes to the endpoint that it came from, which does what was decided. */

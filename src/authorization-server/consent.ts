@@ -1,5 +1,6 @@
 // Consent: the page before any login for a client, what its forms do, and how a login ends there. Only its POST sends anybody to an identity provider.
 import { matchesPeople, type Person } from "../identity/person.ts";
+import { mayHave } from "../identity/scopes.ts";
 import { isLoopbackHost } from "../lib/address.ts";
 import { findBrowser, formToken, queryOf, readForm, type Browser } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
@@ -62,11 +63,7 @@ export async function finishConsent(context: FlowContext, request: EndpointReque
   const { plan, log } = context;
   const resource = plan.resources.find(({ url }) => url === target.resource);
   if (resource === undefined) return overPage(request);
-  const isMine = (scope: string): boolean => {
-    const allow = plan.scopes.get(scope)?.allow ?? null;
-    return allow === null || matchesPeople(person, allow);
-  };
-  const scopes = target.scopes.filter(isMine);
+  const scopes = target.scopes.filter((scope) => mayHave(person, scope, plan.scopes));
   // Without a scope that the resource asks of everybody, the client would only be sent here again.
   const lacksScope =
     (isEnough(context.plan, resource, target.scopes) && !isEnough(context.plan, resource, scopes)) || (target.scopes.length > 0 && scopes.length === 0);

@@ -1,9 +1,9 @@
 // What operators see of clients and grants, and how they take them back.
-import { personName } from "../identity/person.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import type { GrantAbout, Kept, ServerState } from "./adapter.ts";
 import type { LoginFlow } from "./login-flow.ts";
 import { NO_SCOPE } from "./resources.ts";
+import { userOf } from "./sessions.ts";
 
 // Tokens may have got their lifetime from the file as it was before.
 const MARGIN_MS = 86_400_000;
@@ -81,7 +81,7 @@ export async function listGrants({ issuer }: AuthorizationServerPlan, state: Ser
         id,
         client,
         client_name: about?.clientName ?? client,
-        user: await userOf(state, about),
+        user: await grantedBy(state, about),
         resources: Object.keys(resources),
         scopes: [...new Set(scopes)].filter((scope) => scope !== NO_SCOPE),
         created_at: iso(about?.createdAtMs ?? Number(payload["iat"]) * 1000),
@@ -112,9 +112,9 @@ async function live(state: ServerState, model: "Grant" | "Client"): Promise<Kept
   return (await state.list(model)).filter(({ aliveUntilMs }) => aliveUntilMs !== null);
 }
 
-async function userOf(state: ServerState, about: GrantAbout | null): Promise<string> {
+async function grantedBy(state: ServerState, about: GrantAbout | null): Promise<string> {
   const person = about === null ? null : await state.findPerson(about.accountId, null);
-  return person === null ? "" : `${person.source}:${personName(person)}`;
+  return person === null ? "" : userOf(person);
 }
 
 function iso(ms: number): string {

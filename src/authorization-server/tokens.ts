@@ -1,8 +1,8 @@
 // Access tokens that this server gave out: whose they are and what they are for.
 import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from "jose";
 import type { Authentication, Proof } from "../identity/authenticate.ts";
-import { matchesPeople, personName, personNow, type Person } from "../identity/person.ts";
-import { expandScopes } from "../identity/scopes.ts";
+import { personName, personNow, type Person } from "../identity/person.ts";
+import { expandScopes, mayHave } from "../identity/scopes.ts";
 import { asciiName } from "../lib/printable.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
@@ -137,10 +137,7 @@ export class TokenLookup {
     if (accountId !== null && !(await this.#hasClient(clientId))) return REVOKED;
     const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? "", login), login) : machinePerson(machine.id);
     if (person === null || person.source === "issuer") return REVOKED;
-    const isTheirs = (name: string): boolean => {
-      const allow = known.get(name)?.allow ?? null;
-      return allow === null || matchesPeople(person, allow);
-    };
+    const isTheirs = (name: string): boolean => mayHave(person, name, known);
     const offered = allScopes(resource);
     const granted = scope.split(" ").filter((name) => offered.includes(name) && isTheirs(name) && (machine === undefined || machine.scopes.includes(name)));
     return {

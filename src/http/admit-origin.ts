@@ -9,11 +9,10 @@ import type { LiveRoute } from "./state.ts";
  * stranger's DNS lets point here is not ours. A trusted proxy may call us by any name.
  * @throws {RequestError} 403 for an origin that is not allowed, 421 for a host that is not ours
  */
-export function admitOrigin(x: Exchange, { plan }: LiveRoute): void {
-  const { origins, publicUrl, host } = plan;
+export function admitOrigin(x: Exchange, { plan, publicHost }: LiveRoute): void {
+  const { origins, host } = plan;
   if (origins === null) return;
-  if (host === null && publicUrl !== null && !x.trusted && new URL(publicUrl).hostname.toLowerCase() !== x.host)
-    throw new RequestError(421, "ERR_HOST", "This host is not served here");
+  if (host === null && publicHost !== null && !x.trusted && publicHost !== x.host) throw new RequestError(421, "ERR_HOST", "This host is not served here");
   // A top-level navigation of a browser by GET has no Origin; "null" is that of sandboxed pages, redirects among origins and files.
   if (x.origin !== null && origins !== "*" && !origins.has(x.origin)) throw new RequestError(403, "ERR_ORIGIN", "Pages of this origin may not call here");
 }
@@ -23,10 +22,10 @@ export function admitOrigin(x: Exchange, { plan }: LiveRoute): void {
  * is named; a `*` names nobody. Browsers say where from by Origin or by Sec-Fetch-Site; programs that are no browsers say neither.
  * @throws {RequestError} 403
  */
-export function admitSessionUse(x: Exchange, { plan }: LiveRoute, authentication: Authentication): void {
+export function admitSessionUse(x: Exchange, { plan, publicOrigin }: LiveRoute, authentication: Authentication): void {
   if (authentication.kind !== "identity" || authentication.by !== "session") return;
   if (x.origin !== null) {
-    if (plan.origins === "*" && (plan.publicUrl === null || new URL(plan.publicUrl).origin !== x.origin)) throw foreignPage();
+    if (plan.origins === "*" && publicOrigin !== x.origin) throw foreignPage();
     return;
   }
   if (x.method === "GET" || x.method === "HEAD" || x.method === "OPTIONS") return;

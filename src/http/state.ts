@@ -28,6 +28,9 @@ export type LiveRoute = {
   readonly auth: readonly AuthWayPlan[] | null;
   /** Null: the route is only asked about at /verify. */
   readonly upstream: HttpUpstream | null;
+  /** Of the public URL, so that no request parses it: lower case without port, and the origin. */
+  readonly publicHost: string | null;
+  readonly publicOrigin: string | null;
   /** Who knows the tokens that the route takes, beside static ones. */
   readonly tokenSources: readonly TokenSource[];
   /** Null: browsers have no way in by a session. */
@@ -110,6 +113,13 @@ export function createHttpState(args: {
   identifyMs?: number | undefined;
 }): HttpState {
   const { plan, gateway, metrics, upstreams, servers, issuers } = args;
+  // Made once: a search for each route among the resources of all would grow with the square of the file.
+  const byResource = new Map(
+    gateway.authorizationServers.flatMap(({ issuer, resources }) => resources.map(({ url }) => [sameResourceKey(url), issuer] as const)),
+  );
+  const bySession = new Map(
+    gateway.authorizationServers.flatMap(({ issuer, sessionOrigins }) => [...sessionOrigins].map((origin) => [origin, issuer] as const)),
+  );
   const routes = gateway.routes.filter(({ listeners }) => listeners === null || listeners.has(plan.name));
   return {
     plan,
@@ -141,6 +151,8 @@ export function createHttpState(args: {
       nameJson: JSON.stringify(route.name),
       auth: route.auth,
       upstream,
+      publicHost: route.publicUrl === null ? null : new URL(route.publicUrl).hostname.toLowerCase(),
+      publicOrigin: route.publicUrl === null ? null : new URL(route.publicUrl).origin,
       tokenSources: tokenSources(route),
       sessions: sessionPlace(route),
       requestRules: compileHeaderRules(route.requestHeaders),
@@ -153,12 +165,8 @@ export function createHttpState(args: {
   function serverFor(route: RoutePlan, kind: "oauth" | "session"): AuthorizationServer | null {
     const { publicUrl } = route;
     if (publicUrl === null || route.auth?.some((way) => way.kind === kind) !== true) return null;
-    const { origin } = new URL(publicUrl);
-    const key = sameResourceKey(publicUrl);
-    const found = gateway.authorizationServers.find((server) =>
-      kind === "oauth" ? server.resources.some(({ url }) => sameResourceKey(url) === key) : server.sessionOrigins.has(origin),
-    );
-    return found === undefined ? null : (servers.get(found.issuer) ?? null);
+    const issuer = kind === "oauth" ? byResource.get(sameResourceKey(publicUrl)) : bySession.get(new URL(publicUrl).origin);
+    return issuer === undefined ? null : (servers.get(issuer) ?? null);
   }
 
   function tokenSources(route: RoutePlan): TokenSource[] {

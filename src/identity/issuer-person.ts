@@ -6,7 +6,7 @@ import type { Identity } from "./identity.ts";
 import type { JsonObject } from "./issuer-transport.ts";
 import { TokenRefusal } from "./jwt-verify.ts";
 import { claimTexts, matchesPeople, type Person } from "./person.ts";
-import { expandScopes } from "./scopes.ts";
+import { expandScopes, mayHave } from "./scopes.ts";
 
 type Scopes = ReadonlyMap<string, ScopePlan>;
 
@@ -40,10 +40,7 @@ export function proofFromClaims(claims: JsonObject, audiences: ReadonlySet<strin
     source: `issuer:${plan.name}`,
     name: asciiName(person.name),
     // A scope that is for some comes to nobody else, whoever grants it.
-    scopes: expandScopes([...new Set([...scopesOf(claims, plan.scopesClaim), ...granted])], scopes).filter((name) => {
-      const allow = scopes.get(name)?.allow ?? null;
-      return allow === null || matchesPeople(person, allow);
-    }),
+    scopes: expandScopes([...new Set([...scopesOf(claims, plan.scopesClaim), ...granted])], scopes).filter((name) => mayHave(person, name, scopes)),
     ...(person.email !== null && { email: person.email }),
     ...(person.groups.length > 0 && { groups: person.groups }),
     ...(client !== null && { client: asciiName(client) }),

@@ -1,13 +1,9 @@
 // A real proxy that forwards to an application what the gateway admits at /verify: nginx with auth_request, Caddy with forward_auth, as documented.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "./free-port.ts";
-import { findProgram } from "./require.ts";
-import { waitFor } from "./wait.ts";
+import { startProxyProcess } from "./proxy-process.ts";
 
 type Args = { readonly gatewayPort: number; readonly applicationPort: number };
 
@@ -19,43 +15,7 @@ export async function startForwardAuthProxy(kind: "nginx" | "caddy", args: Args)
   const port = await freePort();
   const file = join(dir, "proxy.conf");
   await writeFile(file, CONFIGS[kind](dir, port, args));
-  const flags = { nginx: ["-c", file, "-g", "daemon off;"], caddy: ["run", "--adapter", "caddyfile", "--config", file] }[kind];
-  const child = spawn(findProgram(kind) ?? kind, flags, { env: { PATH: process.env["PATH"], HOME: dir }, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += String(chunk)));
-  const exited = once(child, "exit");
-  const stop = async (): Promise<void> => {
-    child.kill("SIGTERM");
-    const timer = setTimeout(() => child.kill("SIGKILL"), 5_000);
-    await exited;
-    clearTimeout(timer);
-    await rm(dir, { recursive: true, force: true });
-  };
-  try {
-    await waitFor(
-      () => {
-        if (child.exitCode !== null) throw new Error(`${kind} exited: ${output}`);
-        return connects(port);
-      },
-      { what: () => `${kind} to listen: ${output}`, abortOnError: true },
-    );
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  return { port, [Symbol.asyncDispose]: stop };
-}
-
-async function connects(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
+  return { port, ...(await startProxyProcess(kind, { dir, file, ports: [port] })) };
 }
 
 const NAMES = ["User", "User-Source", "User-Node", "Scopes", "Email", "Groups"];

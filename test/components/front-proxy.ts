@@ -1,14 +1,11 @@
 // A real proxy before the gateway, as people set it up: nginx, HAProxy or Caddy, with plain HTTP and TLS towards its clients.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { certificate } from "./http-gateway.ts";
 import { freePort } from "./free-port.ts";
+import { startProxyProcess } from "./proxy-process.ts";
 import { findProgram } from "./require.ts";
-import { waitFor } from "./wait.ts";
 
 export const FRONT_PROXIES = ["nginx", "haproxy", "caddy"] as const;
 export type FrontProxyKind = (typeof FRONT_PROXIES)[number];
@@ -47,45 +44,7 @@ export async function startFrontProxy(kind: FrontProxyKind, options: FrontProxyO
     "proxy.conf": CONFIGS[kind](dir, ports, options),
   }))
     await writeFile(join(dir, name), text);
-  const args = { nginx: ["-c", file, "-g", "daemon off;"], haproxy: ["-db", "-f", file], caddy: ["run", "--adapter", "caddyfile", "--config", file] }[kind];
-  const child = spawn(findProgram(kind) ?? kind, args, { env: { PATH: process.env["PATH"], HOME: dir }, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += String(chunk)));
-  const exited = once(child, "exit");
-  const stop = async (): Promise<void> => {
-    child.kill("SIGTERM");
-    const timer = setTimeout(() => child.kill("SIGKILL"), 5_000);
-    await exited;
-    clearTimeout(timer);
-    await rm(dir, { recursive: true, force: true });
-  };
-  try {
-    for (const port of Object.values(ports)) {
-      await waitFor(
-        () => {
-          if (child.exitCode !== null) throw new Error(`${kind} exited: ${output}`);
-          return connects(port);
-        },
-        { what: () => `${kind} to listen: ${output}`, abortOnError: true },
-      );
-    }
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  return { ...ports, [Symbol.asyncDispose]: stop };
-}
-
-async function connects(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
+  return { ...ports, ...(await startProxyProcess(kind, { dir, file, ports: Object.values(ports) })) };
 }
 
 const CONFIGS: Record<FrontProxyKind, (dir: string, ports: Ports, options: FrontProxyOptions) => string> = {
