@@ -6,7 +6,7 @@ import type { CertificateFacts, Chain } from "../lib/pem.ts";
 import { sharedServerHost } from "./auth-ways.ts";
 import { routesOf } from "./check-acme.ts";
 import type { CheckContext } from "./check-context.ts";
-import { type Path, quote } from "./problem.ts";
+import { type Path, quote, quoteFile } from "./problem.ts";
 import { type TlsObject, filePairs, isTermination, tlsObjects } from "./tls-objects.ts";
 import type { Tls, UpstreamEntry } from "./types.ts";
 
@@ -24,7 +24,7 @@ export async function checkCover(check: CheckContext, files: ReadonlyMap<string,
     const chain = text === undefined ? null : knownChain(text);
     if (file === undefined || chain === null || typeof chain === "string") return null;
     // A file that stands in several places is judged once.
-    if (!chains.has(file)) for (const warning of warningsOf(chain, now)) check.warn(path, `File ${quote(check.text(path, file))} ${warning}`);
+    if (!chains.has(file)) for (const warning of warningsOf(chain, now)) check.warn(path, `File ${quoteFile(check.text(path, file))} ${warning}`);
     chains.set(file, chain);
     return chain;
   };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { loadConfig } from "./load.ts";
@@ -65,6 +65,19 @@ test("a file at rest is read once, and again after a change of whatever kind", a
   await rm(secret);
   const gone = await loadConfig(join(secret, "..", "sidegate.yaml"), {});
   assert.ok(!gone.ok && gone.problems[0]?.message.startsWith("Cannot read"));
+});
+
+test("a file that is missing is told by its whole path, in whatever directory the configuration lies", async (t) => {
+  const { file } = await prepare(t);
+  const deep = join(dirname(file), ...Array.from({ length: 10 }, () => "directory-of-somebody"));
+  await mkdir(deep, { recursive: true });
+  const moved = join(deep, "sidegate.yaml");
+  await copyFile(file, moved);
+  const loaded = await loadConfig(moved, {});
+  assert.ok(!loaded.ok);
+  const messages = loaded.problems.map(({ message }) => message).filter((message) => message.startsWith("Cannot read"));
+  assert.ok(messages.length > 0);
+  for (const message of messages) assert.match(message, new RegExp(`^Cannot read '${deep}/[^/'.]+': no such file or directory$`));
 });
 
 test("a load leaves nothing in what the next one of the same text begins with", async (t) => {

@@ -1,7 +1,7 @@
 // Reads the files that the configuration refers to, each once.
 import { dirname, resolve } from "node:path";
 import type { CheckContext } from "./check-context.ts";
-import { type Path, quote } from "./problem.ts";
+import { type Path, quoteFile } from "./problem.ts";
 import { type FileText, readText } from "./read.ts";
 import { forEachFile, stampOf } from "./stamp.ts";
 
@@ -54,7 +54,7 @@ export class FileReader {
   /** The file for messages: absolute, unless its name comes from the environment. */
   shown(path: Path, file: string): string {
     const written = this.#check.text(path, file);
-    return quote(written === file ? this.absolute(file) : written);
+    return quoteFile(written === file ? this.absolute(file) : written);
   }
 }
 

@@ -57,9 +57,21 @@ function maskUrlPasswords(text: string): string {
   });
 }
 
+/** Linux opens no longer path. */
+const MAX_PATH = 4096;
+
 /** A text from the file in quotes, short, on one line and without passwords, for a message. */
 export function quote(text: string): string {
+  return quoted(text, 80);
+}
+
+/** The same for the path of a file, which is shown whole: nobody finds a file by half of its path. */
+export function quoteFile(path: string): string {
+  return quoted(path, MAX_PATH);
+}
+
+function quoted(text: string, maxLength: number): string {
   // oxlint-disable-next-line no-control-regex -- a message is one line and must not move the cursor
   const plain = maskCredentials(text).replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => JSON.stringify(char).slice(1, -1));
-  return `'${plain.length > 80 ? `${plain.slice(0, 77)}...` : plain}'`;
+  return `'${plain.length > maxLength ? `${plain.slice(0, maxLength - 3)}...` : plain}'`;
 }
