@@ -217,16 +217,23 @@ export type ComposeProject = AsyncDisposable & {
  * @param args.env what the compose file and the configuration take from the environment
  * @param args.yaml a config/sidegate.yaml other than the project's own
  * @param args.environment further variables of Sidegate's container, which the compose file does not hand on
+ * @param args.files further files, by their path in the folder, as a .env
+ * @param args.hosts names that the containers know for this machine
  */
 export async function startCompose(
-  folder: "mcp" | "ib-gateway" | "ib-gateway-tailscale",
-  args: { env?: Record<string, string>; yaml?: string; environment?: Readonly<Record<string, string>> } = {},
+  folder: "mcp" | "mcp-oauth" | "ib-gateway" | "ib-gateway-tailscale",
+  args: {
+    env?: Record<string, string>;
+    yaml?: string;
+    environment?: Readonly<Record<string, string>>;
+    files?: Readonly<Record<string, string>>;
+    hosts?: readonly string[];
+  } = {},
 ): Promise<ComposeProject> {
-  const env = {
-    ...args.env,
-    SIDEGATE_IMAGE: await buildImage(),
-    ...(folder === "mcp" ? { MCP_IMAGE: await buildMcpImage(), MCP_PORT: "0" } : { IB_LIVE_PORT: "0", IB_PAPER_PORT: "0" }),
-  };
+  const isMcp = folder.startsWith("mcp");
+  // Where a route says its own address, whoever starts it chooses the port.
+  const ports: Record<string, string> = isMcp ? (folder === "mcp" ? { MCP_PORT: "0" } : {}) : { IB_LIVE_PORT: "0", IB_PAPER_PORT: "0" };
+  const env = { ...args.env, ...ports, SIDEGATE_IMAGE: await buildImage(), ...(isMcp ? { MCP_IMAGE: await buildMcpImage() } : {}) };
   const dir = await mkdtemp(join(tmpdir(), "sidegate-compose-"));
   await cp(join(REPOSITORY, "compose", folder), dir, { recursive: true });
   await chmod(dir, 0o755);
@@ -247,9 +254,14 @@ export async function startCompose(
     // The same health checks, asked more often.
     const healthcheck = { interval: "1s" };
     const override = {
-      services: { sidegate: { healthcheck, environment: args.environment ?? {} }, ...(folder === "mcp" ? {} : { "ib-gateway": { healthcheck } }) },
+      services: {
+        sidegate: { healthcheck, environment: args.environment ?? {} },
+        ...(isMcp ? {} : { "ib-gateway": { healthcheck } }),
+        network: { extra_hosts: (args.hosts ?? []).map((name) => `${name}:host-gateway`) },
+      },
     };
     await writeFile(join(dir, "compose.override.yaml"), JSON.stringify(override));
+    for (const [name, text] of Object.entries(args.files ?? {})) await writeFile(join(dir, name), text);
     if (args.yaml !== undefined) await save(args.yaml);
     await compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", String(START_TIMEOUT_MS / 1000));
   } catch (error) {

@@ -32,6 +32,8 @@ export type GithubOptions = {
   readonly people?: readonly GithubPerson[];
   /** Speaks https with it. */
   readonly tls?: Pair;
+  /** The host of `url`, for containers: it listens on all addresses of the machine. Default: 127.0.0.1, on which alone it listens. */
+  readonly host?: string;
   /** CA for `approve`. */
   readonly ca?: string;
 };
@@ -73,7 +75,7 @@ const OCTOCAT: GithubPerson = {
 };
 
 export async function startGithub(options: GithubOptions = {}): Promise<Github> {
-  const { clientId = "test-client", clientSecret = "test-secret", callbackUrl, people = [OCTOCAT], tls, ca } = options;
+  const { clientId = "test-client", clientSecret = "test-secret", callbackUrl, people = [OCTOCAT], tls, ca, host } = options;
   let person = people[0] ?? OCTOCAT;
   let decision: "approve" | "deny" = "approve";
   let withheld: readonly string[] = [];
@@ -211,9 +213,9 @@ export async function startGithub(options: GithubOptions = {}): Promise<Github> 
 
   const listener = (request: IncomingMessage, response: ServerResponse): void => void handle(request, response);
   const server = tls === undefined ? createServer(listener) : createTlsServer({ cert: tls.cert, key: tls.key }, listener);
-  server.listen(0, "127.0.0.1");
+  server.listen(0, host === undefined ? "127.0.0.1" : "0.0.0.0");
   await once(server, "listening");
-  const origin = `${tls === undefined ? "http" : "https"}://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const origin = `${tls === undefined ? "http" : "https"}://${host ?? "127.0.0.1"}:${(server.address() as AddressInfo).port}`;
   return {
     url: origin,
     clientId,

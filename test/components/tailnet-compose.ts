@@ -53,7 +53,8 @@ export async function startTailnetCompose(): Promise<TailnetCompose> {
 
   const trade = async (port: number, clientId: number): Promise<IbClient & AsyncDisposable> => {
     const forward = await laptop.forward("ib-gateway", port);
-    const client = await startIbClient("127.0.0.1", forward.port, clientId);
+    // WireGuard may need 15 s to notice that the other side was started anew.
+    const client = await startIbClient("127.0.0.1", forward.port, clientId, 25);
     const close = async (): Promise<void> => {
       await client.close();
       await forward[Symbol.asyncDispose]();
