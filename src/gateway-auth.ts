@@ -1,9 +1,10 @@
 // All that knows people and tokens, joined: the state, the authorization servers and the issuers that a plan wants, kept while they stay equal.
 import type { AuthorizationServer } from "./authorization-server/endpoint.ts";
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/grants.ts";
+import type { BrowserSessionInfo, OAuthClientInfo, OAuthGrantInfo, Revocation } from "./authorization-server/grants.ts";
 import { LoginThrottle } from "./authorization-server/login-throttle.ts";
 import type { LiveServer } from "./authorization-server/server.ts";
 import type { LiveIssuer } from "./identity/issuer.ts";
+import type { IdentityProvider } from "./identity/provider-health.ts";
 import { planHash } from "./plan/plan-hash.ts";
 import type { Plan } from "./plan/model.ts";
 import type { StateStore } from "./state/store.ts";
@@ -62,7 +63,14 @@ export class GatewayAuth {
         for (const plan of authorizationServers) {
           const live =
             (isSame ? kept(before.servers.get(plan.issuer), plan.key) : null) ??
-            opening(await openServer(plan, { store: state.store, log: this.#log, throttle: this.#throttle }));
+            opening(
+              await openServer(plan, {
+                store: state.store,
+                log: this.#log,
+                throttle: this.#throttle,
+                issuers: (name) => this.#current.issuers.get(name)?.live ?? null,
+              }),
+            );
           liveServers.set(plan.issuer, { key: plan.key, live });
         }
       }
@@ -106,13 +114,29 @@ export class GatewayAuth {
     };
   }
 
-  /** The clients and the grants of all servers. */
+  /** The clients, the grants and the browser sessions of all servers. */
   async clients(): Promise<OAuthClientInfo[]> {
     return (await Promise.all(this.#servers().map((server) => server.clients()))).flat();
   }
 
   async grants(): Promise<OAuthGrantInfo[]> {
     return (await Promise.all(this.#servers().map((server) => server.grants()))).flat();
+  }
+
+  async sessions(): Promise<BrowserSessionInfo[]> {
+    return (await Promise.all(this.#servers().map((server) => server.sessions()))).flat();
+  }
+
+  /** Each issuer and each login once, though every server asks for itself: it fails when it fails for one of them, and as long as for the first. */
+  providers(): IdentityProvider[] {
+    const found = new Map<string, IdentityProvider>();
+    const issuers = [...this.#current.issuers.values()].map(({ live }) => live.provider());
+    for (const one of [...issuers, ...this.#servers().flatMap((server) => server.providers())]) {
+      const key = JSON.stringify([one.kind, one.name, one.url]);
+      const known = found.get(key);
+      if (known === undefined || (one.outage?.sinceMs ?? Infinity) < (known.outage?.sinceMs ?? Infinity)) found.set(key, one);
+    }
+    return [...found.values()];
   }
 
   /** Takes back what was granted; resolves with the number of grants and sessions that are gone. */

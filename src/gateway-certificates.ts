@@ -97,7 +97,6 @@ export class GatewayCertificates {
       if (!("protocol" in tls)) continue;
       const sources = {
         listener: name,
-        hosts: hostsOf(plan, name),
         listenHost: listen.kind === "tcp" ? listen.host : null,
         tailnetNames: listen.kind === "tailnet" ? () => this.#tailnet.names() : () => [],
         acme: tls.acme === null ? null : acme.source(tls.acme),
@@ -156,14 +155,4 @@ export class GatewayCertificates {
     this.#tailscale.close();
     await Promise.all([this.#acme.close(), this.#webhook.close()]);
   }
-}
-
-/** Those that the listener serves: of the routes, and of the authorization servers, whose own host may have no route. */
-function hostsOf({ routes, authorizationServers }: Plan, listener: string): string[] {
-  return [
-    ...routes.flatMap(({ host, listeners }) => (host !== null && listeners?.has(listener) !== false ? [host] : [])),
-    ...authorizationServers.flatMap(({ issuer, host, listeners }) =>
-      issuer.startsWith("https:") && !host.startsWith("[") && listeners?.has(listener) !== false ? [host] : [],
-    ),
-  ];
 }

@@ -14,6 +14,7 @@ const PARTS: StatusParts = {
   refusal: null,
   stopping: false,
   stateError: "",
+  identityProviders: [],
   plan: null,
   digest: "",
   listeners: { all: [], draining: 0 },
@@ -98,4 +99,12 @@ test("a way in by the tailnet names whom it admits", () => {
   assert.deepEqual(ways({}), ["tailnet any"]);
   assert.deepEqual(ways({ users: ["alice@example.com"], tags: ["tag:bots"], nodes: ["laptop"] }), ["tailnet alice@example.com tag:bots laptop"]);
   assert.deepEqual(ways({ tags: ["tag:bots"] }), ["tailnet tag:bots"]);
+});
+
+test("an identity provider is shown with its error and since when, or with neither", () => {
+  const who = { kind: "login", name: "github", url: "https://github.com" } as const;
+  const outage = { error: "connection refused", sinceMs: Date.parse("2026-11-21T09:30:00.000Z") };
+  const shown = (parts: Partial<StatusParts>): unknown => buildStatus({ ...PARTS, ...parts }).identity_providers;
+  assert.deepEqual(shown({ identityProviders: [{ ...who, outage: null }] }), [{ ...who, error: "", since: null }]);
+  assert.deepEqual(shown({ identityProviders: [{ ...who, outage }] }), [{ ...who, error: "connection refused", since: "2026-11-21T09:30:00.000Z" }]);
 });

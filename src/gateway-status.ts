@@ -1,7 +1,17 @@
 // The picture of the gateway that /status and /ready show, drawn from the plan and the live parts.
-import type { CertificateStatus, GatewayStatus, ListenerStatus, ReloadResult, RouteStatus, TailnetClientStatus, UpstreamStatus } from "./admin/status.ts";
+import type {
+  CertificateStatus,
+  GatewayStatus,
+  IdentityProviderStatus,
+  ListenerStatus,
+  ReloadResult,
+  RouteStatus,
+  TailnetClientStatus,
+  UpstreamStatus,
+} from "./admin/status.ts";
 import type { ListenerTls } from "./certificates/select.ts";
 import type { CertificateInfo } from "./certificates/source.ts";
+import type { IdentityProvider } from "./identity/provider-health.ts";
 import { formatAddress } from "./lib/address.ts";
 import type { Listeners } from "./listeners/apply.ts";
 import type { AuthWayPlan, PeopleMatch, TailnetMatch, LoginPlan } from "./plan/auth-model.ts";
@@ -27,6 +37,8 @@ export type StatusParts = {
   readonly upstreams: readonly Upstream[];
   /** Why the state directory cannot be used; empty when it can. */
   readonly stateError: string;
+  /** Those that the plan names, each once. */
+  readonly identityProviders: readonly IdentityProvider[];
   /** By listener. */
   readonly tls: ReadonlyMap<string, Pick<ListenerTls, "list">>;
   /** Null: nothing is on the tailnet. */
@@ -74,6 +86,9 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
       login: describeLogin(login),
       resources: resources.map(({ url }) => url),
     })),
+    identity_providers: parts.identityProviders.map(({ kind, name, url, outage }): IdentityProviderStatus => {
+      return { kind, name, url, error: outage?.error ?? "", since: outage === null ? null : new Date(outage.sinceMs).toISOString() };
+    }),
     tailnet: parts.tailnet === null ? null : { ...parts.tailnet, clients: parts.tailnetClients },
   };
 }
@@ -138,7 +153,8 @@ function describeWay(way: AuthWayPlan): string {
   const scopes = way.kind !== "session" && way.scopes.length > 0 ? [`with ${way.scopes.join(" ")}`] : [];
   if (way.kind === "token") return [way.kind, way.names === null ? "any" : [...way.names].join(","), ...scopes].join(" ");
   const people = way.allow === null ? "any" : describePeople(way.allow);
-  return [way.kind, ...(way.kind === "issuer" ? [way.issuer] : []), people, ...scopes].join(" ");
+  const assertions = way.kind === "oauth" && way.identityAssertions.size > 0 ? [`identity_assertions:${[...way.identityAssertions].join(",")}`] : [];
+  return [way.kind, ...(way.kind === "issuer" ? [way.issuer] : []), people, ...assertions, ...scopes].join(" ");
 }
 
 /** `github_users:octocat groups:ops`; with no word of people, those whom the operator has listed himself. */

@@ -4,7 +4,7 @@ import { startAdmin, type Admin } from "./admin/admin.ts";
 import type { GatewayStatus, ReloadResult } from "./admin/status.ts";
 import type { ListenerTls } from "./certificates/select.ts";
 import { explainFileMount } from "./config/file-mount.ts";
-import { formatProblems, formatWarnings } from "./config/format-problems.ts";
+import { formatRefusal, formatWarnings } from "./config/format-problems.ts";
 import { loadConfig, type LoadedConfig } from "./config/load.ts";
 import { watchConfig, type ConfigWatch } from "./config/watch.ts";
 import { createHttpLive, createHttpState } from "./http/state.ts";
@@ -33,7 +33,7 @@ export type GatewayOptions = {
   readonly pid: number;
 };
 
-/** The configuration is bad; `text` shows all its problems to people. */
+/** The configuration is bad; `text` shows all its problems and warnings to people. */
 export class ConfigError extends GatewayError {
   readonly text: string;
 
@@ -61,7 +61,7 @@ type Prepared = {
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const startedAt = performance.now();
   const loaded = await loadConfig(options.file, options.env);
-  if (!loaded.ok) throw new ConfigError(options.file, formatProblems(loaded.problems, loaded.source));
+  if (!loaded.ok) throw new ConfigError(options.file, formatRefusal(loaded));
   const gateway = new Gateway(options, openLog(buildPlan(loaded.config, loaded.files).log, openStandardError(options.env)));
   await gateway.start(loaded, startedAt);
   return gateway;
@@ -111,6 +111,7 @@ export class Gateway {
       version: options.version,
       targets: () => this.#upstreams.samples(),
       certificates: () => this.#certificates.list().map(({ source, names, file, notAfter }) => ({ source, name: names[0] ?? file ?? "", notAfter })),
+      identityProviders: () => this.#auth.providers().map(({ kind, name, outage }) => ({ kind, name, failing: outage !== null })),
       accessLogDropped: () => this.#accessLogs.dropped,
       tailnet: () => this.#tailnet.status(),
     });
@@ -173,7 +174,7 @@ export class Gateway {
       const loaded = await this.#load();
       if (this.#stopping !== null) return { outcome: "unchanged" };
       this.#watch?.replace(loaded.paths);
-      if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatProblems(loaded.problems, loaded.source) });
+      if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatRefusal(loaded) });
       if (loaded.digest === current.digest && this.#listeners.all.every(({ down }) => down === "")) {
         if (this.#refusal !== null) {
           this.#metrics.restored();
@@ -358,6 +359,7 @@ export class Gateway {
       listeners: this.#listeners,
       upstreams: this.#upstreams.all,
       stateError: this.#certificates.stateError,
+      identityProviders: this.#auth.providers(),
       tls: this.#certificates.tls,
       tailnet: this.#tailnet.status(),
       tailnetClients: this.#listeners.tailnetClients(),

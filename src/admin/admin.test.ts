@@ -5,31 +5,14 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
+import { NO_AUTH, STATUS } from "../../test/components/admin.ts";
 import { openLog } from "../telemetry/log.ts";
 import { AdminListenError, startAdmin, type AdminOptions } from "./admin.ts";
-import type { GatewayStatus, ReloadResult } from "./status.ts";
+import type { ReloadResult } from "./status.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "sidegate-admin-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
 let next = 0;
-
-const STATUS: GatewayStatus = {
-  version: "1.0.0",
-  pid: 1,
-  started_at: "2026-11-21T09:30:00.000Z",
-  uptime_seconds: 60,
-  stopping: false,
-  config: { file: "/x.yaml", digest: "abc", loaded_at: "2026-11-21T09:30:00.000Z", refused: null },
-  listeners: [],
-  draining_listeners: 0,
-  state: { dir: "/state", error: "" },
-  routes: [],
-  upstreams: [],
-  certificates: [],
-  tailnet: null,
-  authorization_servers: [],
-};
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
 
@@ -144,19 +127,34 @@ test("a logout is answered with what came of it, and no web page can ask for one
   assert.deepEqual([bad.status, JSON.parse(bad.body)], [422, { ok: false, message: "Nothing is on the tailnet" }]);
 });
 
-test("OAuth's clients and grants are shown, and exactly what one query names is taken back", async (t) => {
+test("OAuth's clients, grants and sessions are shown, and exactly what one query names is taken back", async (t) => {
   const client = { server: "https://a.example", id: "c", name: "C", kind: "registered", redirect_uris: [], created_at: null } as const;
+  const session = { server: "https://a.example", id: "s", user: "github:a", origin: "https://p.example", created_at: "", expires_at: "" };
   const asked: unknown[] = [];
   const revoke = (what: unknown): Promise<number> => Promise.resolve(asked.push(what));
-  const { ask } = await setUp(t, { auth: { ...NO_AUTH, clients: () => Promise.resolve([client]), revoke } });
+  const { ask } = await setUp(t, { auth: { ...NO_AUTH, clients: () => Promise.resolve([client]), sessions: () => Promise.resolve([session]), revoke } });
   assert.deepEqual(JSON.parse((await ask("/auth/clients")).body), { clients: [client] });
   assert.deepEqual(JSON.parse((await ask("/auth/grants")).body), { grants: [] });
-  const wrong = ["", "grant=", "grant=a&grant=b", "grant=a&user=github:b", "all", "all=1", "all=true&x=1", "user=octocat", "user=github:", "x=1"];
+  assert.deepEqual(JSON.parse((await ask("/auth/sessions")).body), { sessions: [session] });
+  const wrong = [
+    "",
+    "grant=",
+    "grant=a&grant=b",
+    "session=",
+    "session=a&grant=b",
+    "grant=a&user=github:b",
+    "all",
+    "all=1",
+    "all=true&x=1",
+    "user=octocat",
+    "user=github:",
+    "x=1",
+  ];
   for (const query of [...wrong, `client=${"c".repeat(2_049)}`]) {
     const answer = await ask(`/auth/revoke?${query}`, "POST");
     assert.deepEqual(
       [answer.status, JSON.parse(answer.body)],
-      [400, { error: "One of them is needed: /auth/revoke?grant=ID, client=ID, user=SOURCE:NAME, all=true" }],
+      [400, { error: "One of them is needed: /auth/revoke?grant=ID, session=ID, client=ID, user=SOURCE:NAME, all=true" }],
     );
   }
   assert.equal((await ask("/auth/revoke", "POST")).status, 400);
@@ -164,20 +162,22 @@ test("OAuth's clients and grants are shown, and exactly what one query names is 
     for (const [path, method] of [
       ["/auth/revoke?all=true", "POST"],
       ["/auth/grants", "GET"],
+      ["/auth/sessions", "GET"],
       ["/auth/clients", "GET"],
     ] as const)
       assert.equal((await ask(path, method, headers)).status, 403);
   for (const [path, allowed, method] of [
     ["/auth/revoke?all=true", "POST", "GET"],
     ["/auth/grants", "GET", "POST"],
+    ["/auth/sessions", "GET", "POST"],
   ] as const) {
     const answer = await ask(path, method);
     assert.deepEqual([answer.status, answer.headers.allow], [405, allowed]);
   }
   assert.deepEqual(asked, []);
-  const queries = ["grant=g%2F1", "client=https://x.example/?a=b?c", "user=github:octocat", "all=true"];
+  const queries = ["grant=g%2F1", "session=s-1", "client=https://x.example/?a=b?c", "user=github:octocat", "all=true"];
   for (const [i, query] of queries.entries()) assert.deepEqual(JSON.parse((await ask(`/auth/revoke?${query}`, "POST")).body), { revoked: i + 1 });
-  assert.deepEqual(asked, [{ grant: "g/1" }, { client: "https://x.example/?a=b?c" }, { user: "github:octocat" }, { all: true }]);
+  assert.deepEqual(asked, [{ grant: "g/1" }, { session: "s-1" }, { client: "https://x.example/?a=b?c" }, { user: "github:octocat" }, { all: true }]);
 });
 
 test("other methods and paths do nothing", async (t) => {

@@ -1,5 +1,5 @@
-// The local admin interface: /health, /ready, /metrics, /status, /auth/clients, /auth/grants, and POST to /reload, /certificates/renew, /tailnet/logout and
-// /auth/revoke.
+// The local admin interface: /health, /ready, /metrics, /status, /auth/clients, /auth/grants, /auth/sessions, and POST to /reload, /certificates/renew,
+// /tailnet/logout and /auth/revoke.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { formatAddress } from "../lib/address.ts";
 import { describeSystemError, GatewayError } from "../lib/errors.ts";
@@ -51,6 +51,7 @@ const METHODS: ReadonlyMap<string, "GET" | "POST"> = new Map([
   ["/tailnet/logout", "POST"],
   ["/auth/clients", "GET"],
   ["/auth/grants", "GET"],
+  ["/auth/sessions", "GET"],
   ["/auth/revoke", "POST"],
 ]);
 // Only the gateway's own user may ask it to reload.
@@ -117,9 +118,11 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
     if (path === "/tailnet/logout") return sendResult(response, await options.logout());
     if (path === "/auth/clients") return sendJson(response, 200, { clients: await options.auth.clients() });
     if (path === "/auth/grants") return sendJson(response, 200, { grants: await options.auth.grants() });
+    if (path === "/auth/sessions") return sendJson(response, 200, { sessions: await options.auth.sessions() });
     if (path === "/auth/revoke") {
       const what = parseRevocation(query);
-      if (what === null) return sendJson(response, 400, { error: "One of them is needed: /auth/revoke?grant=ID, client=ID, user=SOURCE:NAME, all=true" });
+      if (what === null)
+        return sendJson(response, 400, { error: "One of them is needed: /auth/revoke?grant=ID, session=ID, client=ID, user=SOURCE:NAME, all=true" });
       return sendJson(response, 200, { revoked: await options.auth.revoke(what) });
     }
     const result = await options.reload();

@@ -1,9 +1,10 @@
-// What the admin interface knows of OAuth: its clients, its grants, and taking them back.
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
+// What the admin interface knows of OAuth: its clients, its grants, the sessions of browsers, and taking them back.
+import type { BrowserSessionInfo, OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
 
 export type AdminAuth = {
   clients(): Promise<readonly OAuthClientInfo[]>;
   grants(): Promise<readonly OAuthGrantInfo[]>;
+  sessions(): Promise<readonly BrowserSessionInfo[]>;
   /** Resolves with how many grants and sessions are gone. */
   revoke(what: Revocation): Promise<number>;
 };
@@ -15,11 +16,12 @@ export function isUser(text: string): boolean {
   return /^[\w-]+:./.test(text);
 }
 
-/** What a query says is to be taken back: exactly one of grant=ID, client=ID, user=SOURCE:NAME, all=true, and nothing else. Null for another query. */
+/** What a query says is to be taken back: exactly one of grant=ID, session=ID, client=ID, user=SOURCE:NAME, all=true, and nothing else. Null for another query. */
 export function parseRevocation(query: string): Revocation | null {
   const [[name, value] = ["", ""], ...more] = new URLSearchParams(query);
   if (more.length > 0 || value === "" || value.length > MAX_LENGTH) return null;
   if (name === "grant") return { grant: value };
+  if (name === "session") return { session: value };
   if (name === "client") return { client: value };
   if (name === "user") return isUser(value) ? { user: value } : null;
   return name === "all" && value === "true" ? { all: true } : null;

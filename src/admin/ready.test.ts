@@ -1,25 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { STATUS } from "../../test/components/admin.ts";
 import { TAILNET } from "../../test/components/tailnet-status.ts";
 import type { TailnetStatus } from "../tailscale/status.ts";
 import { buildReadiness } from "./ready.ts";
 import type { CertificateStatus, GatewayStatus, TargetStatus } from "./status.ts";
 
 const WELL: GatewayStatus = {
-  version: "1.0.0",
-  pid: 1,
-  started_at: "2026-11-21T09:30:00.000Z",
-  uptime_seconds: 60,
-  stopping: false,
-  config: { file: "/etc/sidegate/sidegate.yaml", digest: "abc", loaded_at: "2026-11-21T09:30:00.000Z", refused: null },
+  ...STATUS,
   listeners: [{ name: "web", protocol: "http", address: "127.0.0.1:8080", tls: "disabled", connections: 0, down: "" }],
-  draining_listeners: 0,
-  state: { dir: "/state", error: "" },
-  routes: [],
-  upstreams: [],
-  certificates: [],
-  tailnet: null,
-  authorization_servers: [],
 };
 
 function target(health: TargetStatus["health"], reason = "", url = "http://127.0.0.1:1"): TargetStatus {
@@ -56,7 +45,7 @@ test("a refused configuration degrades only, with its first problem", () => {
   assert.deepEqual(problems, [
     {
       what: "config",
-      name: "/etc/sidegate/sidegate.yaml",
+      name: "/x.yaml",
       reason: "refused, the last good one serves: line 3, column 1: Unknown key 'lisen' (and 2 more problems)",
     },
   ]);
@@ -168,4 +157,14 @@ test("a tailnet that does not serve comes before what is only degraded", () => {
     problems.map(({ what }) => what),
     ["tailnet", "tailnet", "state"],
   );
+});
+
+test("an identity provider that fails degrades only, by its name, with its beginning and why; one that is well changes nothing", () => {
+  const well = { kind: "issuer", name: "corp", url: "https://login.example.com", error: "", since: null } as const;
+  assert.deepEqual(buildReadiness({ ...WELL, identity_providers: [well] }), { status: "ready", problems: [] });
+  const github = { kind: "login", name: "github", url: "https://github.com", error: "connection refused", since: "2026-11-21T09:30:00.000Z" } as const;
+  assert.deepEqual(buildReadiness({ ...WELL, identity_providers: [well, github] }), {
+    status: "degraded",
+    problems: [{ what: "login", name: "github", reason: "fails since 2026-11-21T09:30:00.000Z: connection refused" }],
+  });
 });

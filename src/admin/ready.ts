@@ -6,7 +6,7 @@ import type { CertificateStatus, GatewayStatus, StatusProblem } from "./status.t
 const EXPIRY_WARNING_MS = 7 * 86_400_000;
 
 export type Unwell = {
-  readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate" | "state" | "tailnet";
+  readonly what: "gateway" | "config" | "listener" | "upstream" | "certificate" | "state" | "tailnet" | "issuer" | "login";
   readonly name: string;
   readonly reason: string;
 };
@@ -18,6 +18,7 @@ export type Readiness = { readonly status: "ready" | "degraded" | "unready"; rea
  * A refused configuration is only degraded: the last good one serves, and an orchestrator that took the gateway out of service for it
  * would turn a slip of the pen into an outage. An upstream is unready when no target of it is left. A tailnet that cannot be served is unready,
  * also while it is being joined: a listener that the file declares does not serve, and who waits for the gateway waits for that.
+ * An identity provider that fails only degrades: whoever is logged in goes on, and no other gateway could ask it better.
  */
 export function buildReadiness(status: GatewayStatus, now = new Date()): Readiness {
   const severe: Unwell[] = [];
@@ -44,6 +45,8 @@ export function buildReadiness(status: GatewayStatus, now = new Date()): Readine
     else if (reason !== "") mild.push({ ...what, reason });
     for (const warning of warnings) mild.push({ ...what, reason: warning });
   }
+  for (const { kind, name, error, since } of status.identity_providers)
+    if (error !== "") mild.push({ what: kind, name, reason: `fails since ${since}: ${error}` });
   const { dir, error } = status.state;
   if (error !== "") mild.push({ what: "state", name: dir, reason: error });
   const { refused, file } = status.config;

@@ -33,6 +33,7 @@ export type GatewayStatus = {
   readonly upstreams: readonly UpstreamStatus[];
   readonly certificates: readonly CertificateStatus[];
   readonly authorization_servers: readonly AuthorizationServerStatus[];
+  readonly identity_providers: readonly IdentityProviderStatus[];
   /** Null: nothing is on the tailnet. */
   readonly tailnet: (TailnetStatus & { readonly clients: readonly TailnetClientStatus[] }) | null;
 };
@@ -43,6 +44,19 @@ export type AuthorizationServerStatus = {
   readonly login: readonly string[];
   /** What its tokens are for. */
   readonly resources: readonly string[];
+};
+
+/** Somebody else who says who somebody is. It is asked when a person logs in or a token comes, and never besides. */
+export type IdentityProviderStatus = {
+  /** An issuer of tokens (`auth.issuers`), or one at which people log in (`auth.login`). */
+  readonly kind: "issuer" | "login";
+  /** The issuer's name in the file; `github`, or the name of an OpenID provider. */
+  readonly name: string;
+  readonly url: string;
+  /** Why it could not be asked, or what is wrong with its answers or with us; empty when nothing failed within the last 10 minutes. */
+  readonly error: string;
+  /** When that began; null without an error. */
+  readonly since: string | null;
 };
 
 /** A device of the tailnet that is connected now. */

@@ -251,6 +251,8 @@ test("a new password ends what the one before has opened", async () => {
   const cookie = await sessions("one").create(ISSUER, ALICE);
   assert.equal((await sessions("one").find(cookie, ISSUER)).kind, "identity");
   assert.equal((await sessions("two").find(cookie, ISSUER)).kind, "none");
+  // Nor is it shown to the operator as one that counts.
+  assert.deepEqual([(await sessions("one").list()).length, (await sessions("two").list()).length], [1, 0]);
 });
 
 test("keys of clients are not fetched as often as strangers ask for it", async () => {

@@ -6,6 +6,9 @@ import type { LoginPlan } from "../plan/auth-model.ts";
 import type { StateStore } from "../state/store.ts";
 import { authorityOf } from "./login-authority.ts";
 
+/** The grant by which a client shows an assertion of somebody else (RFC 7523, 2.1). */
+export const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
 // Of clients that race with themselves, or lost the answer to a refresh.
 const GRACE_MS = 45_000;
 // Tokens stay for a while after their end, so that we can say why they are refused.
@@ -17,12 +20,12 @@ const NEW_CLIENT_MS = 30 * 86_400_000;
 const MAX_IDLE_CLIENTS = 5_000;
 const NEW_PERSON_MS = 3_600_000;
 
-/** What is known of a grant beside its scopes. Times in milliseconds since 1970. */
+/** What is known of a grant beside its person and its scopes. Times in milliseconds since 1970. */
 export type GrantAbout = {
   readonly clientName: string;
   readonly clientKind: "static" | "registered" | "document";
+  /** Empty: it had none, as it came by an identity assertion. */
   readonly redirectUri: string;
-  readonly accountId: string;
   readonly createdAtMs: number;
 };
 
@@ -101,7 +104,8 @@ export class ServerState {
     const isToken = model === "AccessToken" || model === "ClientCredentials";
     await this.#store.set(this.#key(model, hashed), text, ttlMs === null || !isToken ? ttlMs : ttlMs + AFTERLIFE_MS);
     const { grantId, clientId } = payload;
-    if ((model === "AuthorizationCode" || model === "RefreshToken") && typeof clientId === "string") await this.#useClient(idHash(clientId));
+    const isUse = model === "AuthorizationCode" || model === "RefreshToken" || payload["gty"] === JWT_BEARER;
+    if (isUse && typeof clientId === "string") await this.#useClient(idHash(clientId));
     // What was given out before may live longer than what is given now.
     if ((model === "RefreshToken" || model === "AccessToken") && typeof grantId === "string" && ttlMs !== null) {
       const untilMs = await this.#aliveUntil("Grant", idHash(grantId));
@@ -151,21 +155,31 @@ export class ServerState {
     return text === null ? null : Number(text);
   }
 
-  /** Its tokens of before are worth nothing from now on: those that it got for itself have no grant that could end. @param ttlMs as long as they can live */
-  async endClient(clientId: string, ttlMs: number): Promise<void> {
-    await this.#store.set(this.#key("ended", idHash(clientId)), String(this.#now()), ttlMs);
+  /** Its tokens of before are worth nothing from now on: those that it got for itself have no grant that could end. For ever: how long they live said the file of then. */
+  async endClient(clientId: string): Promise<void> {
+    await this.#store.set(this.#key("ended", idHash(clientId)), String(this.#now()), null);
     this.onGone();
   }
 
-  /** When its tokens were taken back; 0: never, or so long ago that they are over anyway. */
+  /** When its tokens were taken back; 0: never. */
   async clientEndedAtMs(clientId: string): Promise<number> {
     return Number(await this.#store.get(this.#key("ended", idHash(clientId))));
   }
 
-  /** @returns the id that `findPerson` takes. On the tailnet a person is somebody on a device: who is admitted there may hang on either. */
-  async savePerson(person: Person, login: LoginPlan): Promise<string> {
+  /** False when the assertion was used before: each counts once. @param expiresAtMs when nobody takes it any more */
+  useAssertion(issuer: string, id: string, expiresAtMs: number): Promise<boolean> {
+    return this.#store.add(this.#key("assertion", idHash(JSON.stringify([issuer, id]))), "1", Math.max(1_000, expiresAtMs - this.#now()));
+  }
+
+  /**
+   * On the tailnet a person is somebody on a device: who is admitted there may hang on either.
+   * @param toldTo the client to which alone an issuer says this of the person: it may tell each something else. Null: it counts for all clients
+   * @returns the id that `findPerson` takes
+   */
+  async savePerson(person: Person, login: LoginPlan, toldTo: string | null = null): Promise<string> {
     const authority = authorityOf(person, login);
-    const accountId = idHash(JSON.stringify([person.source, authority, person.subject, person.peer?.id ?? null]));
+    const who = [person.source, authority, person.subject, person.peer?.id ?? null];
+    const accountId = idHash(JSON.stringify(toldTo === null ? who : [...who, toldTo]));
     const kept: KeptPerson = { person, authority, savedAtMs: this.#now() };
     await this.#store.set(this.#key("person", accountId), JSON.stringify(kept), null);
     return accountId;

@@ -36,7 +36,7 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
       const grant = new Grant({ accountId, clientId, expiresIn });
       grant.addResourceScope(resource.url, granted.join(" "));
       const grantId = await grant.save();
-      await state.saveAbout(grantId, { clientName, clientKind, redirectUri, accountId, createdAtMs: now() });
+      await state.saveAbout(grantId, { clientName, clientKind, redirectUri, createdAtMs: now() });
       return finish(waiting, { login: { accountId, remember: false }, consent: { grantId }, select_account: {} });
     },
     async deny(request, uid, error, description) {
@@ -74,13 +74,10 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
   }
 
   function describe(uid: string, client: OidcClient, redirectUri: string, resource: OAuthResourcePlan, asked: readonly string[]): PendingAuthorization {
-    const { clientId } = client;
-    const isStatic = plan.clients.some(({ id }) => id === clientId);
     return {
       uid,
-      clientId,
-      clientName: printable(client.clientName ?? "", MAX_NAME_CHARS) || clientId,
-      clientKind: isStatic ? "static" : client.clientIdMetadataDocument === true ? "document" : "registered",
+      clientId: client.clientId,
+      ...describeClient(plan, client),
       redirectUri,
       scopes: allScopes(resource).filter((name) => asked.includes(name)),
       resource,
@@ -103,4 +100,15 @@ export function createApprovals(plan: AuthorizationServerPlan, state: ServerStat
       requestId,
     });
   }
+}
+
+/** What people are told of a client. */
+export function describeClient(
+  { clients }: AuthorizationServerPlan,
+  { clientId, clientName, clientIdMetadataDocument }: OidcClient,
+): Pick<PendingAuthorization, "clientName" | "clientKind"> {
+  return {
+    clientName: printable(clientName ?? "", MAX_NAME_CHARS) || clientId,
+    clientKind: clients.some(({ id }) => id === clientId) ? "static" : clientIdMetadataDocument === true ? "document" : "registered",
+  };
 }

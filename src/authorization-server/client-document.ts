@@ -66,10 +66,10 @@ function shapeDocument(text: string): string {
   const parsed: unknown = JSON.parse(text);
   if (typeof parsed !== "object" || parsed === null || !("client_id" in parsed)) return text;
   const given = parsed as Record<string, unknown>;
-  const shaped = shapeClient(given);
+  const shaped = shapeClient({ token_endpoint_auth_method: "none", ...given });
   if ("error" in shaped) throw refusal(shaped.description);
   const kept = ["client_id", "client_secret", "client_secret_expires_at"].filter((name) => name in given).map((name) => [name, given[name]]);
-  return JSON.stringify({ token_endpoint_auth_method: "none", ...shaped.metadata, ...Object.fromEntries(kept) });
+  return JSON.stringify({ ...shaped.metadata, ...Object.fromEntries(kept) });
 }
 
 /** Whether an address is one of the public Internet: not of this machine, of a private or a carrier's network, of the tailnet, or one that stands for another. */

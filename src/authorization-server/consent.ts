@@ -108,7 +108,7 @@ function showPage(
 }
 
 /** By what an operator finds out what to write in 'allow'. */
-function toldOf({ subject, email, orgs, teams, groups }: Person): Record<string, unknown> {
+export function toldOf({ subject, email, orgs, teams, groups }: Person): Record<string, unknown> {
   return { subject, email, orgs: orgs.slice(0, MAX_TOLD), teams: teams.slice(0, MAX_TOLD), groups: groups.slice(0, MAX_TOLD) };
 }
 

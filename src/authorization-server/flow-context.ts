@@ -71,7 +71,9 @@ export function failurePage(
 
 export function logFailure(log: Log, { requestId, client }: EndpointRequest, error: LoginError): void {
   const fields = { request_id: requestId, client, reason: error.reason, detail: printable(error.detail ?? error.message) };
-  log.warn(fields, "A login did not work");
+  // An outage was told to the operator when it began: its line is for whoever asks about one request.
+  if (error.outage === null) log.warn(fields, "A login did not work");
+  else log.info(fields, "A login did not work");
 }
 
 export function sentence(text: string): string {

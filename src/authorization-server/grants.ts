@@ -1,12 +1,10 @@
-// What operators see of clients and grants, and how they take them back.
+// What operators see of clients, grants and sessions, and how they take them back.
+import type { Payload } from "oidc-provider";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
-import type { GrantAbout, Kept, ServerState } from "./adapter.ts";
+import type { Kept, ServerState } from "./adapter.ts";
 import type { LoginFlow } from "./login-flow.ts";
 import { NO_SCOPE } from "./resources.ts";
 import { userOf } from "./sessions.ts";
-
-// Tokens may have got their lifetime from the file as it was before.
-const MARGIN_MS = 86_400_000;
 
 /** As it is shown in JSON. `created_at` and other times as ISO 8601. */
 export type OAuthClientInfo = {
@@ -32,8 +30,22 @@ export type OAuthGrantInfo = {
   readonly expires_at: string | null;
 };
 
+/** A browser in which somebody has logged in. */
+export type BrowserSessionInfo = {
+  readonly server: string;
+  /** Ends it, and opens nothing. */
+  readonly id: string;
+  /** `github:octocat`. */
+  readonly user: string;
+  /** Of the pages that it is for. */
+  readonly origin: string;
+  readonly created_at: string;
+  readonly expires_at: string;
+};
+
 /** One of them. `user`: as in OAuthGrantInfo; takes the person's sessions as well. `client`: its grants, its registration, and what it got for itself. */
-export type Revocation = { readonly grant: string } | { readonly client: string } | { readonly user: string } | { readonly all: true };
+export type Revocation =
+  { readonly grant: string } | { readonly session: string } | { readonly client: string } | { readonly user: string } | { readonly all: true };
 
 /** Static clients first, then those that registered themselves, then those of documents that somebody granted something to. */
 export async function listClients({ issuer, clients }: AuthorizationServerPlan, state: ServerState): Promise<OAuthClientInfo[]> {
@@ -62,7 +74,7 @@ export async function listClients({ issuer, clients }: AuthorizationServerPlan, 
     if (about?.clientKind !== "document") continue;
     const client = String(payload["clientId"]);
     const before = documents.get(client);
-    const redirectUris = [...new Set([...(before?.redirect_uris ?? []), about.redirectUri])];
+    const redirectUris = [...new Set([...(before?.redirect_uris ?? []), about.redirectUri])].filter((uri) => uri !== "");
     const createdAt = [before?.created_at ?? iso(about.createdAtMs), iso(about.createdAtMs)].toSorted()[0] ?? null;
     documents.set(client, { server: issuer, id: client, name: about.clientName, kind: "document", redirect_uris: redirectUris, created_at: createdAt });
   }
@@ -81,7 +93,7 @@ export async function listGrants({ issuer }: AuthorizationServerPlan, state: Ser
         id,
         client,
         client_name: about?.clientName ?? client,
-        user: await grantedBy(state, about),
+        user: await grantedBy(state, payload),
         resources: Object.keys(resources),
         scopes: [...new Set(scopes)].filter((scope) => scope !== NO_SCOPE),
         created_at: iso(about?.createdAtMs ?? Number(payload["iat"]) * 1000),
@@ -91,16 +103,27 @@ export async function listGrants({ issuer }: AuthorizationServerPlan, state: Ser
   );
 }
 
+export async function listSessions({ issuer }: AuthorizationServerPlan, flow: LoginFlow): Promise<BrowserSessionInfo[]> {
+  return (await flow.sessions()).map(({ id, person, origin, createdAtMs, expiresAtMs }) => ({
+    server: issuer,
+    id,
+    user: userOf(person),
+    origin,
+    created_at: iso(createdAtMs),
+    expires_at: iso(expiresAtMs),
+  }));
+}
+
 /** Resolves with how many grants and sessions are gone. */
 export async function revoke(plan: AuthorizationServerPlan, state: ServerState, flow: LoginFlow, what: Revocation): Promise<number> {
   let gone = 0;
   if ("grant" in what) return Number(await state.delete("Grant", what.grant));
+  if ("session" in what) return Number(await flow.endSession(what.session));
   // Before the grants: who logs in meanwhile gets no session that outlasts this.
   if ("user" in what) gone += await flow.revokeUser(what.user);
   if ("all" in what) gone += await flow.revokeUser(null);
   if ("client" in what) for (const { id, payload } of await state.list("Client")) if (payload["client_id"] === what.client) await state.delete("Client", id);
-  const machineTokenMs = Math.max(0, ...plan.resources.map((resource) => resource.accessTokenMs));
-  for (const { id } of plan.clients) if ("all" in what || ("client" in what && id === what.client)) await state.endClient(id, machineTokenMs + MARGIN_MS);
+  for (const { id } of plan.clients) if ("all" in what || ("client" in what && id === what.client)) await state.endClient(id);
   for (const grant of await listGrants(plan, state)) {
     const isMeant = "all" in what || ("user" in what && grant.user === what.user) || ("client" in what && grant.client === what.client);
     if (isMeant && (await state.delete("Grant", grant.id))) gone += 1;
@@ -112,8 +135,9 @@ async function live(state: ServerState, model: "Grant" | "Client"): Promise<Kept
   return (await state.list(model)).filter(({ aliveUntilMs }) => aliveUntilMs !== null);
 }
 
-async function grantedBy(state: ServerState, about: GrantAbout | null): Promise<string> {
-  const person = about === null ? null : await state.findPerson(about.accountId, null);
+/** By the grant itself: what is told of one that was made just now may not stand yet. */
+async function grantedBy(state: ServerState, { accountId }: Payload): Promise<string> {
+  const person = await state.findPerson(String(accountId), null);
   return person === null ? "" : userOf(person);
 }
 

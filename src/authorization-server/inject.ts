@@ -76,7 +76,7 @@ function passedCookies({ headers }: EndpointRequest, names: readonly string[]): 
   return passed.join("; ");
 }
 
-const PASSED = new Set(["content-type", "location", "www-authenticate", "content-security-policy"]);
+const PASSED = new Set(["content-type", "location", "www-authenticate", "content-security-policy", "retry-after"]);
 
 function answerHeaders(given: Readonly<Record<string, unknown>>, cookies: readonly string[]): string[] {
   const headers: string[] = [];

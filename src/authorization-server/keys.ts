@@ -6,8 +6,10 @@ import type { StateStore } from "../state/store.ts";
 
 const DAY_MS = 86_400_000;
 const SIGNS_MS = 90 * DAY_MS;
-// Of those before: longer than what they signed lives.
+// Of those before, at least: longer than what they signed lives.
 const STAYS_MS = 30 * DAY_MS;
+// A change may come late, when the state fails just then.
+const LATE_MS = DAY_MS;
 // Whoever keeps a copy of the published keys has the next one before it signs.
 const AHEAD_MS = 7 * DAY_MS;
 const COOKIE_KEY_BYTES = 32;
@@ -29,11 +31,14 @@ type Generation = { readonly number: number; readonly signsFromMs: number; reado
 
 /**
  * The keys of the namespace (ASCII, at most 150 characters), which are made when there are none or the present ones are 83 days old: they sign for 90 days,
- * from their making or from the end of those before, and are published for 30 days more. Gateways on one state get the same ones.
+ * from their making or from the end of those before, and are published for 30 days more, or a day longer than what they sign lives. Gateways on one state get
+ * the same ones.
  * @param now milliseconds since 1970
+ * @param longestMs how long what they sign lives at most, in milliseconds. Default: 0
  * @throws {StateError}
  */
-export async function openKeys(store: StateStore, namespace: string, now: number = Date.now()): Promise<ServerKeys> {
+export async function openKeys(store: StateStore, namespace: string, now: number = Date.now(), longestMs = 0): Promise<ServerKeys> {
+  const staysMs = Math.max(STAYS_MS, longestMs + LATE_MS);
   const prefix = `keys:${namespace}:`;
   let generations = await read(store, prefix);
   let last = generations.at(-1);
@@ -51,10 +56,14 @@ export async function openKeys(store: StateStore, namespace: string, now: number
   const current = generations.findLast(({ signsFromMs }) => signsFromMs <= now) ?? last;
   const upcoming = generations.filter(({ number }) => number > current.number);
   const before = generations.filter(({ number }) => number < current.number).toReversed();
-  const stays = before.filter((one) => now < staysUntil(one, generations));
+  const stays = before.filter((one) => now < staysUntil(one, generations, staysMs));
   for (const one of before) if (!stays.includes(one)) await store.delete(`${prefix}${String(one.number).padStart(8, "0")}`);
   const inOrder = [current, ...upcoming, ...stays];
-  const changes = [last.signsFromMs + SIGNS_MS - AHEAD_MS, ...upcoming.map((one) => one.signsFromMs), ...stays.map((one) => staysUntil(one, generations))];
+  const changes = [
+    last.signsFromMs + SIGNS_MS - AHEAD_MS,
+    ...upcoming.map((one) => one.signsFromMs),
+    ...stays.map((one) => staysUntil(one, generations, staysMs)),
+  ];
   return {
     jwks: { keys: inOrder.flatMap(({ jwks }) => jwks) },
     cookieKeys: inOrder.map(({ cookieKey }) => cookieKey),
@@ -63,9 +72,9 @@ export async function openKeys(store: StateStore, namespace: string, now: number
 }
 
 /** When its successor has signed for long enough. */
-function staysUntil({ number }: Generation, generations: readonly Generation[]): number {
+function staysUntil({ number }: Generation, generations: readonly Generation[], staysMs: number): number {
   const successor = generations.find((one) => one.number > number);
-  return successor === undefined ? Infinity : successor.signsFromMs + STAYS_MS;
+  return successor === undefined ? Infinity : successor.signsFromMs + staysMs;
 }
 
 async function makeGeneration(last: Generation | undefined, now: number): Promise<Generation> {

@@ -1,5 +1,6 @@
 // People who log in, for a client or for pages: which page or endpoint a request is for, and the way back from an identity provider.
 import type { Authentication } from "../identity/authenticate.ts";
+import type { IdentityProvider } from "../identity/provider-health.ts";
 import type { Person } from "../identity/person.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { StateError } from "../state/state-error.ts";
@@ -17,7 +18,7 @@ import type { LoginWays } from "./login-ways.ts";
 import { errorPage, redirect } from "./pages.ts";
 import type { PendingAuthorizations } from "./pending-authorization.ts";
 import { finishSession, LOGIN, loginLocation, LOGOUT, serveHandoff, serveLogin, serveLogout, SESSION } from "./session-pages.ts";
-import { Sessions } from "./sessions.ts";
+import { Sessions, type SessionAbout } from "./sessions.ts";
 
 export type LoginFlowDeps = {
   readonly store: StateStore;
@@ -42,8 +43,14 @@ export type LoginFlow = {
   findSession(cookie: string, origin: string): Authentication | Promise<Authentication>;
   /** A path with a query on that origin. @param returnTo path and query of that origin */
   loginLocation(origin: string, returnTo: string): string;
+  /** Those that count, of everybody. */
+  sessions(): Promise<SessionAbout[]>;
+  /** False when there was none. @param id as `sessions` has it */
+  endSession(id: string): Promise<boolean>;
   /** Ends the sessions of the person (`github:octocat`), and logins under way that are as good as one; null: of everybody. Resolves with their number. */
   revokeUser(user: string | null): Promise<number>;
+  /** Those at which people log in. */
+  providers(): IdentityProvider[];
   close(): void;
 };
 
@@ -72,7 +79,10 @@ export function openLoginFlow(plan: AuthorizationServerPlan, { store, keys, log,
     },
     findSession: (cookie, origin) => sessions.find(cookie, origin),
     loginLocation,
+    sessions: () => sessions.list(),
+    endSession: (id) => sessions.endById(id),
     revokeUser: (user) => sessions.revoke(user),
+    providers: () => ways.external.map((source) => source.provider()),
     close: () => ways.close(),
   };
 }

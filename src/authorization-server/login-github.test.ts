@@ -48,6 +48,14 @@ async function logIn(source: LoginSource, github: Github, redirectUri = REDIRECT
   return await source.finish({ callback, redirectUri, state: "state-1", memory });
 }
 
+/** Level and text of the lines that tell of an outage. */
+function tellings(lines: readonly string[]): string[] {
+  return lines
+    .map((line) => JSON.parse(line) as { level: string; msg: string })
+    .filter(({ msg }) => msg.includes("identity provider"))
+    .map(({ level, msg }) => `${level} ${msg}`);
+}
+
 /** What a person is told must hold none of what the operator is told, and neither a secret. */
 function isLoginError(reason: LoginError["reason"], message: RegExp, detail?: RegExp) {
   return (error: unknown): boolean => {
@@ -227,6 +235,65 @@ suite("login with GitHub", { timeout: 30_000 }, () => {
     await assert.rejects(setup.login());
     setup.github.trouble("POST /login", null);
     assert.equal((await setup.login()).name, "octocat");
+  });
+
+  for (const [what, trouble, error] of [
+    ["answers with 503", { status: 503, body: "Unicorn!" }, /^POST http:\/\/127\.0\.0\.1:\d+\/login\/oauth\/access_token answered with status 503$/],
+    ["does not answer", "hang", /access_token: no answer within/],
+    ["is something else", { status: 200, body: "<html>hotel" }, /^The token endpoint gave an answer that is not GitHub's \(status 200\)$/],
+  ] as const) {
+    test(`a GitHub that ${what} is told as failing, once in the log, until somebody logs in`, async () => {
+      await using setup = await setUp();
+      assert.deepEqual(setup.source.provider(), { kind: "login", name: "github", url: setup.github.url, outage: null });
+      setup.github.trouble("POST /login/oauth/access_token", trouble);
+      await assert.rejects(setup.login());
+      const { outage } = setup.source.provider();
+      assert.match(outage?.error ?? "", error);
+      await assert.rejects(setup.login());
+      assert.equal(setup.source.provider().outage?.sinceMs, outage?.sinceMs);
+      setup.github.trouble("POST /login/oauth/access_token", null);
+      await setup.login();
+      assert.equal(setup.source.provider().outage, null);
+      assert.deepEqual(tellings(setup.lines), ["warn Logins with the identity provider fail", "info The identity provider answers again"]);
+    });
+  }
+
+  test("a client secret that GitHub does not take is an outage: nobody can log in", async () => {
+    await using setup = await setUp({}, { secret: "wrong-secret" });
+    await assert.rejects(setup.login());
+    assert.match(setup.source.provider().outage?.error ?? "", /check 'client_id' and 'client_secret' of 'auth\.login\.github'/);
+    assert.doesNotMatch(setup.source.provider().outage?.error ?? "", /wrong-secret/);
+  });
+
+  test("what a person or a browser can bring about is no outage: a no, an error or a code of one's own, one's rate limit", async () => {
+    await using setup = await setUp();
+    const finish = async (query: Record<string, string>, redirectUri = REDIRECT): Promise<void> => {
+      const { memory } = await setup.source.start({ redirectUri, state: "s" });
+      const callback = new URL(`${redirectUri}?${new URLSearchParams({ state: "s", ...query }).toString()}`);
+      await assert.rejects(setup.source.finish({ callback, redirectUri, state: "s", memory }));
+    };
+    for (const error of ["access_denied", "redirect_uri_mismatch", "application_suspended", "server_error"]) await finish({ error });
+    await finish({ code: "made-up" });
+    const { location, memory } = await setup.source.start({ redirectUri: REDIRECT, state: "s" });
+    const callback = await setup.github.visit(location);
+    const other = `${REDIRECT}/other`;
+    await assert.rejects(setup.source.finish({ callback, redirectUri: other, state: "s", memory }), isLoginError("refused", /not set up/, /callback URL/));
+    for (const [status, body] of [
+      [200, '{"error":"invalid_request"}'],
+      [400, "<html>This code looks like an attack"],
+      [403, "<html>This code looks like an attack"],
+      [422, "{}"],
+    ] as const) {
+      setup.github.trouble("POST /login/oauth/access_token", { status, body });
+      await finish({ code: "made-up" });
+    }
+    setup.github.trouble("POST /login/oauth/access_token", null);
+    for (const status of [403, 429]) {
+      setup.github.trouble("GET /api/v3/user", { status, body: "{}", headers: { "retry-after": "7" } });
+      await assert.rejects(setup.login());
+    }
+    assert.equal(setup.source.provider().outage, null);
+    assert.deepEqual(tellings(setup.lines), []);
   });
 
   test("a login that began at another GitHub does not end here", async () => {

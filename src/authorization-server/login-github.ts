@@ -4,6 +4,7 @@ import type { Person } from "../identity/person.ts";
 import { printable } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
+import { loginHealth } from "./login-health.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
 import type { HttpsAnswer } from "../lib/https-client.ts";
 import { ProviderHttp } from "./provider-http.ts";
@@ -22,6 +23,7 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
   const host = new URL(plan.baseUrl).host;
   const label = host === "github.com" ? "GitHub" : `GitHub (${host})`;
   const http = new ProviderHttp({ label, baseUrl: plan.baseUrl, ca: plan.ca, ...options });
+  const health = loginHealth<"login">("github", plan.baseUrl, log);
 
   /** @throws {LoginError} for what the token endpoint says, which is status 200 with an error in it */
   async function exchange(code: string, redirectUri: string, verifier: string): Promise<string> {
@@ -42,8 +44,10 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
       throw http.misconfigured(`GitHub does not take the client: check 'client_id' and 'client_secret' of 'auth.login.github'`);
     const token = body["access_token"];
     if (answer.status === 200 && typeof token === "string" && /^[\x21-\x7e]{1,1000}$/.test(token)) return token;
-    if (typeof error === "string") throw http.misconfigured(`GitHub gave no token: ${printable(error, 100)}`);
-    throw http.unavailable(`The token endpoint gave an answer that is not GitHub's (status ${answer.status})`);
+    // What is for the code is no outage: anybody may make one up.
+    if (typeof error === "string") throw http.misconfigured(`GitHub gave no token: ${printable(error, 100)}`, null);
+    const detail = `The token endpoint gave an answer that is not GitHub's (status ${answer.status})`;
+    throw http.unavailable(detail, answer.status >= 400 ? { outage: null } : {});
   }
 
   async function get(path: string, token: string): Promise<HttpsAnswer> {
@@ -53,7 +57,8 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
     if (answer.status === 403 && isRateLimited(answer)) {
       const resetS = Number(answer.headers["x-ratelimit-reset"]) - Math.floor(Date.now() / 1_000);
       const headers = "retry-after" in answer.headers || !(resetS > 0) ? answer.headers : { ...answer.headers, "retry-after": String(resetS) };
-      throw http.unavailable(`GitHub's rate limit is reached (${path})`, { ...answer, headers });
+      // It is counted for each person.
+      throw http.unavailable(`GitHub's rate limit is reached (${path})`, { answer: { ...answer, headers }, outage: null });
     }
     if (answer.status === 401) throw http.unavailable(`GitHub does not take the token that it just gave (${path})`);
     return answer;
@@ -128,7 +133,8 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
   }
 
   function mismatch(redirectUri: string): LoginError {
-    return http.misconfigured(`The callback URL of the application at GitHub is not '${redirectUri}', nor one that this is below`);
+    // A browser may bring a code that was given for another address, and GitHub says the same of it.
+    return http.misconfigured(`The callback URL of the application at GitHub is not '${redirectUri}', nor one that this is below`, null);
   }
 
   return {
@@ -157,19 +163,25 @@ export function openGithubLogin(plan: GithubPlan, log: Log, options: { readonly 
       if (error === "access_denied") throw new LoginError("refused", `${label} was told not to let this service know who you are; log in again to allow it`);
       if (error === "redirect_uri_mismatch") throw mismatch(redirectUri);
       if (error !== null)
-        throw http.misconfigured(`GitHub refused the login: ${printable(error, 100)} ${printable(query.get("error_description") ?? "", 200)}`.trim());
+        throw http.misconfigured(`GitHub refused the login: ${printable(error, 100)} ${printable(query.get("error_description") ?? "", 200)}`.trim(), null);
       const code = query.get("code") ?? "";
       if (!/^[\x21-\x7e]{1,500}$/.test(code) || query.getAll("code").length !== 1) throw stale(label, "The answer has no code, or several");
       const [verifier = "", baseUrl] = memory.split(" ");
       if (baseUrl !== plan.baseUrl) throw stale(label, "The login began at another GitHub");
-      const token = await exchange(code, redirectUri, verifier);
-      try {
-        return await describe(token);
-      } finally {
-        void giveBack(token);
-      }
+      return await health.watch("login", async () => {
+        const token = await exchange(code, redirectUri, verifier);
+        try {
+          return await describe(token);
+        } finally {
+          void giveBack(token);
+        }
+      });
     },
-    close: () => http.close(),
+    provider: () => health.describe(),
+    close() {
+      health.close();
+      http.close();
+    },
   };
 }
 

@@ -303,6 +303,80 @@ suite("login with an OpenID provider", { timeout: 60_000 }, () => {
     }
   }
 
+  test("a provider that is down is told as failing, once in the log, and as well again as soon as it can be asked", async () => {
+    await using setup = await setUp();
+    const who = { kind: "login", name: "Acme", url: setup.issuer.issuer };
+    assert.deepEqual(setup.source.provider(), { ...who, outage: null });
+    await setup.issuer.stop();
+    for (let i = 0; i < 3; i += 1) await assert.rejects(setup.source.start({ redirectUri: REDIRECT, state: "s" }));
+    const { outage, ...rest } = setup.source.provider();
+    assert.deepEqual(rest, who);
+    assert.match(outage?.error ?? "", /connection refused/);
+    await setup.issuer.start();
+    await waitFor(async () => await setup.source.start({ redirectUri: REDIRECT, state: "s" }));
+    assert.equal(setup.source.provider().outage, null, "nobody had to finish a login");
+    assert.equal(setup.lines.filter((line) => line.includes("Logins with the identity provider fail")).length, 1);
+    assert.equal(setup.lines.filter((line) => line.includes("The identity provider answers again")).length, 1);
+  });
+
+  test("a client that the provider does not take is an outage, which its metadata do not end, and its own words are not in it", async (t) => {
+    await using setup = await setUp({}, { clientSecret: "wrong-secret" });
+    await assert.rejects(setup.login());
+    const error = setup.source.provider().outage?.error ?? "";
+    assert.match(error, /check 'client_id' and 'client_secret' of 'auth\.login\.oidc'/);
+    assert.doesNotMatch(error, /wrong-secret|client authentication failed/);
+    const now = performance.now.bind(performance);
+    t.mock.method(performance, "now", () => now() + 3_600_000);
+    const asked = setup.issuer.calls.length;
+    await setup.source.start({ redirectUri: REDIRECT, state: "s" });
+    assert.deepEqual(setup.issuer.calls.slice(asked), ["GET /.well-known/openid-configuration"]);
+    assert.equal(setup.source.provider().outage?.error, error);
+  });
+
+  for (const [call, trouble] of [
+    ["POST /token", { status: 500, body: "" }],
+    ["POST /token", { status: 200, body: '{"access_token":secret-abc}', headers: { "content-type": "application/json" } }],
+    ["GET /jwks", "cut"],
+    ["GET /me", "hang"],
+  ] as const) {
+    test(`'${call}' with ${typeof trouble === "string" ? trouble : trouble.status} is an outage until a login ends well`, async () => {
+      await using setup = await setUp();
+      setup.issuer.trouble(call, trouble);
+      await assert.rejects(setup.login());
+      assert.notEqual(setup.source.provider().outage, null);
+      assert.doesNotMatch(JSON.stringify([setup.source.provider(), setup.lines]), /secret-abc|cret-abc/);
+      setup.issuer.trouble(call, null);
+      await setup.login();
+      assert.equal(setup.source.provider().outage, null);
+    });
+  }
+
+  test("what a person or a browser can bring about is no outage: a no, an error or a code of one's own, too many requests", async () => {
+    await using setup = await setUp();
+    setup.issuer.answer("deny");
+    await assert.rejects(setup.login());
+    setup.issuer.answer("approve");
+    for (const error of ["temporarily_unavailable", "server_error", "invalid_client", "unauthorized_client", "login_required"]) {
+      const login = await begin(setup.source, setup.issuer);
+      login.callback.searchParams.delete("code");
+      login.callback.searchParams.set("error", error);
+      await assert.rejects(login.finish());
+    }
+    for (const code of ["made-up", "x".repeat(9_000)]) {
+      const login = await begin(setup.source, setup.issuer);
+      login.callback.searchParams.set("code", code);
+      await assert.rejects(login.finish());
+    }
+    setup.issuer.trouble("POST /token", { status: 400, body: '{"error":"invalid_request"}' });
+    await assert.rejects(setup.login());
+    for (const status of [400, 403, 406, 429]) {
+      setup.issuer.trouble("POST /token", { status, body: "<html>This code looks like an attack</html>", headers: { "content-type": "text/html" } });
+      await assert.rejects(setup.login());
+    }
+    assert.equal(setup.source.provider().outage, null);
+    assert.doesNotMatch(setup.lines.join(""), /Logins with the identity provider fail/);
+  });
+
   test("metadata of another issuer are refused, with what to write", async () => {
     await using setup = await setUp();
     setup.issuer.tamper("/.well-known/openid-configuration", (body) => ({ ...body, issuer: "https://evil.example" }));

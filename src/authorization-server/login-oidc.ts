@@ -1,10 +1,12 @@
 // Login with an OpenID provider: code flow with PKCE, state and nonce; what it may say is in login-oidc-person.
 import * as oidc from "openid-client";
 import type { Person } from "../identity/person.ts";
+import type { HttpsAnswer } from "../lib/https-client.ts";
 import { printable } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { lacksClaims, oidcPerson, tenantProblem } from "./login-oidc-person.ts";
+import { loginHealth } from "./login-health.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
 import { ProviderHttp } from "./provider-http.ts";
 
@@ -17,11 +19,15 @@ const METADATA_MS = 3_600_000;
 // A provider that is down is not asked by each person who tries.
 const PAUSE_MS = 2_000;
 const CLOCK_TOLERANCE_S = 30;
+// RFC 6749, 5.2: those that no code of anybody's brings about.
+const REFUSALS: ReadonlySet<string> = new Set(["invalid_client", "unauthorized_client", "unsupported_grant_type"]);
+const CHECK = "check 'client_id' and 'client_secret' of 'auth.login.oidc'";
 
 /** Nothing is asked of the provider before somebody logs in. @param options.timeoutMs for each request; default 10 s */
 export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly timeoutMs?: number } = {}): LoginSource {
   const label = plan.name;
   const http = new ProviderHttp({ label, baseUrl: plan.issuer, ca: plan.ca, ...options });
+  const health = loginHealth<"metadata" | "login">(label, plan.issuer, log);
   let known: { readonly config: oidc.Configuration; readonly atMs: number } | null = null;
   let asking: Promise<oidc.Configuration> | null = null;
   let failed: { readonly error: unknown; readonly untilMs: number } | null = null;
@@ -32,6 +38,8 @@ export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly time
       throw new TypeError("A body of a kind that the library never had");
     const text = body instanceof URLSearchParams ? body.toString() : (body ?? null);
     const answer = await http.send(url, { method: method === "POST" ? "POST" : "GET", headers, body: text });
+    // It may not like the code, which anybody may make up.
+    if (method === "POST" && isFiltered(answer)) throw http.unavailable(`The token endpoint answered with status ${answer.status}`, { answer, outage: null });
     const hasBody = answer.status !== 204 && answer.status !== 304;
     return new Response(hasBody ? answer.text : null, { status: answer.status, headers: new Headers(answer.headers) });
   };
@@ -73,12 +81,11 @@ export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly time
       if (known !== null) return known.config;
       throw failed.error;
     }
-    asking ??= discover().finally(() => {
+    asking ??= health.watch("metadata", discover).finally(() => {
       asking = null;
     });
     try {
       const config = await asking;
-      if (failed !== null) log.info({ provider: label }, "The OpenID provider answers again");
       known = { config, atMs: performance.now() };
       failed = null;
       return config;
@@ -106,24 +113,25 @@ export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly time
     if (error instanceof oidc.ResponseBodyError) {
       const detail = `The token endpoint refused the code: ${printable(error.error, 100)} ${printable(error.error_description ?? "", 200)}`.trim();
       if (error.error === "invalid_grant") return stale(detail);
-      return http.misconfigured(`${detail}; check 'client_id' and 'client_secret' of 'auth.login.oidc'`);
+      // What it thinks of the client alone: all else may be for the code, which anybody may make up. Its description is in the log.
+      const outage = REFUSALS.has(error.error) ? `The token endpoint refused the client: ${error.error}; ${CHECK}` : null;
+      return http.misconfigured(`${detail}; ${CHECK}`, outage);
     }
-    if (error instanceof oidc.WWWAuthenticateChallengeError)
-      return http.misconfigured(`The provider refused with status ${error.status}; check 'client_id' and 'client_secret' of 'auth.login.oidc'`);
+    if (error instanceof oidc.WWWAuthenticateChallengeError) return http.misconfigured(`The provider refused with status ${error.status}; ${CHECK}`);
     const code = codeOf(error);
     if (code === "OAUTH_RESPONSE_IS_NOT_JSON" || code === "OAUTH_RESPONSE_IS_NOT_CONFORM" || code === "OAUTH_PARSE_ERROR")
       return http.unavailable(`An answer is not that of an OpenID provider: ${textOf(error)}`);
     return stale(`The answer does not fit the login: ${textOf(error)}`);
   }
 
-  /** OpenID Connect Core, 3.1.2.6, and RFC 6749, 4.1.2.1. */
+  /** OpenID Connect Core, 3.1.2.6, and RFC 6749, 4.1.2.1. The browser has brought it: it is no word of the provider's that counts. */
   function explainRefusal(error: string, description: string): LoginError {
     const detail = `The provider answered '${printable(error, 100)}': ${printable(description, 200)}`;
     if (error === "access_denied")
       return new LoginError("refused", `${label} did not let you in, or was told not to say who you are; log in again to allow it`, { detail });
-    if (error === "temporarily_unavailable" || error === "server_error") return http.unavailable(detail);
+    if (error === "temporarily_unavailable" || error === "server_error") return http.unavailable(detail, { outage: null });
     if (/^(?:login|interaction|consent|account_selection)_required$/.test(error)) return stale(detail);
-    return http.misconfigured(detail);
+    return http.misconfigured(detail, null);
   }
 
   function stale(detail: string): LoginError {
@@ -166,22 +174,28 @@ export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly time
       const config = await configuration();
       const current = new URL(redirectUri);
       current.search = callback.search;
-      try {
-        // It checks `state` and, where the provider sends it, `iss` (RFC 9207).
-        const tokens = await oidc.authorizationCodeGrant(config, current, {
-          pkceCodeVerifier: verifier,
-          expectedNonce: nonce,
-          expectedState: state,
-          idTokenExpected: true,
-        });
-        return await describe(config, tokens);
-      } catch (error) {
-        // A key that is not known may be a new one: the set is kept for a minute by the library, with the metadata.
-        if (known?.config === config && codeOf(error) === "OAUTH_KEY_SELECTION_FAILED") known = null;
-        throw explain(error);
-      }
+      return await health.watch("login", async () => {
+        try {
+          // It checks `state` and, where the provider sends it, `iss` (RFC 9207).
+          const tokens = await oidc.authorizationCodeGrant(config, current, {
+            pkceCodeVerifier: verifier,
+            expectedNonce: nonce,
+            expectedState: state,
+            idTokenExpected: true,
+          });
+          return await describe(config, tokens);
+        } catch (error) {
+          // A key that is not known may be a new one: the set is kept for a minute by the library, with the metadata.
+          if (known?.config === config && codeOf(error) === "OAUTH_KEY_SELECTION_FAILED") known = null;
+          throw explain(error);
+        }
+      });
     },
-    close: () => http.close(),
+    provider: () => health.describe(),
+    close() {
+      health.close();
+      http.close();
+    },
   };
 }
 
@@ -193,6 +207,11 @@ function loginErrorIn(error: unknown): LoginError | null {
 
 function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** By a page of something on the way, and not as RFC 6749, 5.2 has it. */
+function isFiltered({ status, text }: HttpsAnswer): boolean {
+  return status >= 400 && status <= 499 && status !== 401 && status !== 404 && status !== 405 && !text.trimStart().startsWith("{");
 }
 
 /** The library's own words; what it found, which may be secret, is beside them. */

@@ -1,13 +1,15 @@
 // What clients learn of the authorization server (RFC 8414, and OpenID Connect Discovery 1.0 for those that look there), and where.
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
+import { JWT_BEARER } from "./adapter.ts";
+import { ASSERTION_PROFILE } from "./identity-assertion.ts";
 import { ASSERTION_ALGORITHMS, AUTH_METHODS } from "./provider.ts";
-import { allScopes } from "./resources.ts";
+import { allScopes, takesAssertions } from "./resources.ts";
 
 const NAMES = ["oauth-authorization-server", "openid-configuration"];
 
 /** The document as JSON text. The issuer comes first in what clients compare: it has no slash at its end. */
 export function metadataDocument({ issuer, resources }: AuthorizationServerPlan): string {
-  const grants = new Set<string>(resources.flatMap((resource) => [...resource.grants]));
+  const grants = new Set<string>(resources.flatMap((resource) => [...resource.grants, ...(takesAssertions(resource) ? [JWT_BEARER] : [])]));
   return JSON.stringify({
     issuer,
     authorization_endpoint: `${issuer}/authorize`,
@@ -19,7 +21,8 @@ export function metadataDocument({ issuer, resources }: AuthorizationServerPlan)
     scopes_supported: [...new Set([...resources.flatMap(allScopes), "offline_access"])],
     response_types_supported: ["code"],
     response_modes_supported: ["query"],
-    grant_types_supported: ["authorization_code", "refresh_token", "client_credentials"].filter((grant) => grants.has(grant)),
+    grant_types_supported: ["authorization_code", "refresh_token", "client_credentials", JWT_BEARER].filter((grant) => grants.has(grant)),
+    ...(grants.has(JWT_BEARER) ? { authorization_grant_profiles_supported: [ASSERTION_PROFILE] } : {}),
     token_endpoint_auth_methods_supported: AUTH_METHODS,
     token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     revocation_endpoint_auth_methods_supported: AUTH_METHODS,

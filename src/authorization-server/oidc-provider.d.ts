@@ -27,6 +27,7 @@ declare module "oidc-provider" {
     status: number;
     type: string;
     body: unknown;
+    set(header: string, value: string): void;
     readonly oidc: {
       readonly route: string;
       readonly params: Readonly<Record<string, unknown>> | undefined;
@@ -37,6 +38,8 @@ declare module "oidc-provider" {
   };
 
   type Token = {
+    readonly kind: string;
+    readonly accountId?: string;
     readonly scope?: string;
     readonly grantId?: string;
     readonly clientId: string;
@@ -61,12 +64,32 @@ declare module "oidc-provider" {
     save(): Promise<string>;
   }
 
+  class ResourceServer {
+    constructor(identifier: string, info: object);
+    identifier(): string;
+  }
+
+  class AccessToken {
+    constructor(args: { accountId: string; client: OidcClient; grantId: string; gty: string });
+    resourceServer: ResourceServer;
+    scope: string | undefined;
+    /** Seconds. */
+    readonly expiration: number;
+    readonly tokenType: string;
+    /** Resolves with the token. */
+    save(): Promise<string>;
+  }
+
   class Provider {
     constructor(issuer: string, configuration: Readonly<Record<string, unknown>>);
     proxy: boolean;
     readonly Client: { find(id: string): Promise<OidcClient | undefined> };
     readonly Interaction: typeof Interaction;
     readonly Grant: typeof Grant;
+    readonly AccessToken: typeof AccessToken;
+    readonly ResourceServer: typeof ResourceServer;
+    /** @param parameters of the token request, beside those by which clients authenticate */
+    registerGrantType(name: string, handler: (ctx: OidcContext) => Promise<void>, parameters: readonly string[]): void;
     callback(): (req: IncomingMessage, res: ServerResponse) => void;
     on(event: "server_error", listener: (ctx: OidcContext, error: unknown) => void): this;
   }
@@ -82,7 +105,15 @@ declare module "oidc-provider" {
 
   const errors: Readonly<
     Record<
-      "OIDCProviderError" | "UnauthorizedClient" | "InvalidTarget" | "InvalidScope" | "InvalidGrant" | "InvalidClient" | "InvalidClientAuth",
+      | "OIDCProviderError"
+      | "CustomOIDCProviderError"
+      | "UnauthorizedClient"
+      | "UnsupportedGrantType"
+      | "InvalidTarget"
+      | "InvalidScope"
+      | "InvalidGrant"
+      | "InvalidClient"
+      | "InvalidClientAuth",
       new (...args: string[]) => Error
     >
   >;

@@ -37,23 +37,28 @@ export class ProviderHttp {
     const asked = `${request.method ?? "GET"} ${target.origin}${target.pathname}`;
     try {
       const answer = await this.#client.send(target, request);
-      if (answer.status === 429 || answer.status >= 500) throw this.unavailable(`${asked} answered with status ${answer.status}`, answer);
+      const failure = `${asked} answered with status ${answer.status}`;
+      if (answer.status >= 500) throw this.unavailable(failure, { answer });
+      // It is well; one person who asks too much must not look like an outage.
+      if (answer.status === 429) throw this.unavailable(failure, { answer, outage: null });
       return answer;
     } catch (error) {
       throw error instanceof NoAnswer ? this.unavailable(`${asked}: ${error.message}`) : error;
     }
   }
 
-  /** It does not answer, or not now. */
-  unavailable(detail: string, answer: HttpsAnswer | null = null): LoginError {
+  /** It does not answer, or not now. @param options.outage default: `detail` */
+  unavailable(detail: string, options: { readonly answer?: HttpsAnswer; readonly outage?: string | null } = {}): LoginError {
+    const { answer = null, outage = detail } = options;
     const askedMs = answer === null ? null : parseRetryAfter(answer.headers["retry-after"], Date.now());
     const retryAfterS = askedMs === null ? DEFAULT_RETRY_S : Math.ceil(askedMs / 1_000);
-    return new LoginError("unavailable", `${this.label} does not answer now; try again in a moment`, { detail, retryAfterS });
+    return new LoginError("unavailable", `${this.label} does not answer now; try again in a moment`, { detail, retryAfterS, outage });
   }
 
-  /** What went wrong is for the operator to mend. */
-  misconfigured(detail: string): LoginError {
-    return new LoginError("refused", `The login with ${this.label} is not set up correctly; tell whoever runs this service, whose log says more`, { detail });
+  /** What went wrong is for the operator to mend. @param outage default: `detail` */
+  misconfigured(detail: string, outage: string | null = detail): LoginError {
+    const message = `The login with ${this.label} is not set up correctly; tell whoever runs this service, whose log says more`;
+    return new LoginError("refused", message, { detail, outage });
   }
 
   close(): void {

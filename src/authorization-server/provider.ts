@@ -2,12 +2,13 @@
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
 import { personNow } from "../identity/person.ts";
 import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
-import { idHash, type ServerState } from "./adapter.ts";
+import { idHash, JWT_BEARER, type ServerState } from "./adapter.ts";
+import { addAssertionGrant } from "./identity-assertion.ts";
 import { currentCall } from "./inject.ts";
 import type { ServerKeys } from "./keys.ts";
 import { consentLocation } from "./consent.ts";
 import type { Newest } from "./newest.ts";
-import { allScopes, findResource, isEnough, NO_SCOPE } from "./resources.ts";
+import { allScopes, findResource, isEnough, NO_SCOPE, oauthResource, seconds } from "./resources.ts";
 
 const CODE_S = 60;
 // A person may have to find a second factor.
@@ -29,9 +30,12 @@ export type ProviderDeps = {
   readonly begun: Newest;
   /** Whether the client that is served may have a document fetched. */
   readonly mayFetch: () => boolean;
-};
+  /** Whether the access token would be taken now. */
+  readonly isActive: (token: string) => Promise<boolean>;
+} & Parameters<typeof addAssertionGrant>[2];
 
-export function createProvider(plan: AuthorizationServerPlan, { state, keys, begun, fetch, mayFetch }: ProviderDeps): Provider {
+export function createProvider(plan: AuthorizationServerPlan, deps: ProviderDeps): Provider {
+  const { state, keys, begun, fetch, mayFetch } = deps;
   const off = { enabled: false };
   const provider = new Provider(plan.issuer, {
     adapter: (model: string) => state.adapter(model),
@@ -54,8 +58,9 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
       introspection: {
         enabled: true,
         // A client that anybody can register learns of its own tokens alone.
-        allowedPolicy: (_ctx: OidcContext, client: OidcClient, token: Token) =>
-          token.clientId === client.clientId || (client.clientAuthMethod !== "none" && plan.clients.some(({ id }) => id === client.clientId)),
+        allowedPolicy: (ctx: OidcContext, client: OidcClient, token: Token) =>
+          (token.clientId === client.clientId || (client.clientAuthMethod !== "none" && plan.clients.some(({ id }) => id === client.clientId))) &&
+          isActive(ctx, token),
       },
       revocation: { enabled: true, allowedPolicy: (_ctx: OidcContext, client: OidcClient, token: Token) => token.clientId === client.clientId },
       registration: { enabled: true, issueRegistrationAccessToken: false },
@@ -82,10 +87,12 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
     issueRefreshToken: (_ctx: OidcContext, client: OidcClient, token: Token) =>
       client.grantTypeAllowed("refresh_token") && resourceOf(plan, token)?.grants.has("refresh_token") === true,
     rotateRefreshToken: (ctx: OidcContext) => mustBeWorth(plan, ctx),
-    // An access token that is revoked takes nothing along; all else does (RFC 7009, 2.1).
-    revokeGrantPolicy: (ctx: OidcContext) => ctx.oidc.route !== "revocation" || ctx.oidc.entities["AccessToken"] === undefined,
-    findAccount: async (_ctx: OidcContext, accountId: string) =>
-      personNow(await state.findPerson(accountId, plan.login), plan.login) === null ? undefined : { accountId, claims: () => ({ sub: accountId }) },
+    // An access token that is revoked takes nothing along, unless its grant has no other; all else does (RFC 7009, 2.1).
+    revokeGrantPolicy: ({ oidc: { route, entities } }: OidcContext) => {
+      const token = entities["AccessToken"] as { readonly gty?: unknown } | undefined;
+      return route !== "revocation" || token === undefined || token.gty === JWT_BEARER;
+    },
+    findAccount: async (_ctx: OidcContext, accountId: string) => ((await isKnown(accountId)) ? { accountId, claims: () => ({ sub: accountId }) } : undefined),
     extraTokenClaims: (_ctx: OidcContext, { resourceServer, grantId }: Token) =>
       resourceServer?.accessTokenFormat === "jwt" && grantId !== undefined ? { [GRANT_CLAIM]: idHash(grantId) } : undefined,
     interactions: { policy: createPolicy(), url: (_ctx: OidcContext, { uid }: { uid: string }) => startInteraction(state, begun, uid) },
@@ -112,9 +119,19 @@ export function createProvider(plan: AuthorizationServerPlan, { state, keys, beg
     fetch: (url: string | URL) => fetch(url),
     fetchResponseBodyLimits: { "client_id metadata document": MAX_DOCUMENT_BYTES, jwks_uri: MAX_DOCUMENT_BYTES, sector_identifier_uri: 0 },
   });
+  addAssertionGrant(provider, plan, deps);
   // What `inject` says of the scheme and the host is ours.
   provider.proxy = true;
   return provider;
+
+  async function isKnown(accountId: string): Promise<boolean> {
+    return personNow(await state.findPerson(accountId, plan.login), plan.login) !== null;
+  }
+
+  /** The library knows what was given out, and not what the file says of it by now. */
+  function isActive({ oidc: { params } }: OidcContext, { accountId, kind }: Token): Promise<boolean> {
+    return kind === "RefreshToken" ? isKnown(accountId ?? "") : deps.isActive(String(params?.["token"]));
+  }
 
   function loadGrant(ctx: OidcContext): Promise<unknown> | undefined {
     const grantId = ctx.oidc.result?.["consent"]?.grantId;
@@ -181,13 +198,7 @@ function resourceInfo(plan: AuthorizationServerPlan, ctx: OidcContext, url: stri
   const isRefused = grant === "client_credentials" ? known.length > 0 && !own.some((scope) => asked.includes(scope)) : false;
   if (isRefused || (route === "authorization" && ![...known, NO_SCOPE].some((scope) => asked.includes(scope))))
     throw new errors.InvalidScope("none of the scopes can be had for this resource", asked.join(" "));
-  return {
-    scope: [...own, ...(resource.scopes.length === 0 ? [NO_SCOPE] : [])].join(" "),
-    audience: resource.url,
-    accessTokenTTL: seconds(machine === undefined ? Math.min(resource.accessTokenMs, loginLeftMs(resource, ctx)) : resource.accessTokenMs),
-    accessTokenFormat: resource.accessTokenFormat,
-    jwt: { sign: { alg: "ES256" } },
-  };
+  return oauthResource(resource, machine === undefined ? Math.min(resource.accessTokenMs, loginLeftMs(resource, ctx)) : resource.accessTokenMs, own);
 }
 
 function resourceOf(plan: AuthorizationServerPlan, { resource }: Token): OAuthResourcePlan | null {
@@ -197,7 +208,7 @@ function resourceOf(plan: AuthorizationServerPlan, { resource }: Token): OAuthRe
 
 function clientMetadata({ id, name, secret, jwks, redirectUris }: ClientPlan): Record<string, unknown> {
   const people = redirectUris.length > 0 ? ["authorization_code", "refresh_token"] : [];
-  const machines = secret !== null || jwks !== null ? ["client_credentials"] : [];
+  const machines = secret !== null || jwks !== null ? ["client_credentials", JWT_BEARER] : [];
   return {
     client_id: id,
     client_name: name,
@@ -209,8 +220,4 @@ function clientMetadata({ id, name, secret, jwks, redirectUris }: ClientPlan): R
     ...(jwks === null ? {} : { jwks: { keys: jwks } }),
     ...(jwks === null && secret !== null ? { client_secret: secret } : {}),
   };
-}
-
-function seconds(ms: number): number {
-  return Math.max(1, Math.floor(ms / 1000));
 }

@@ -1,6 +1,7 @@
 // Clients that register themselves (RFC 7591): what of their metadata is taken, and how it is read.
 import { isLoopbackHost } from "../lib/address.ts";
 import type { OAuthResourcePlan } from "../plan/auth-model.ts";
+import { JWT_BEARER } from "./adapter.ts";
 import { allScopes } from "./resources.ts";
 
 type Metadata = Record<string, unknown>;
@@ -10,6 +11,8 @@ const MAX_REDIRECT_URIS = 50;
 const MAX_TEXT = 2_000;
 const AUTH_METHODS: ReadonlySet<unknown> = new Set(["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]);
 const GRANTS = ["authorization_code", "refresh_token"];
+// Of those that authenticate.
+const OWN_GRANTS = [...GRANTS, JWT_BEARER];
 // A browser would run or open what stands behind these, instead of giving it to an application.
 const FORBIDDEN_SCHEMES = new Set(
   [
@@ -51,7 +54,7 @@ export function shapeClient(given: Metadata): Shaped {
       redirect_uris: uris,
       application_type: uris.every((one) => typeof one === "string" && /^https:/i.test(one)) ? "web" : "native",
       response_types: ["code"],
-      grant_types: Array.isArray(grants) ? GRANTS.filter((grant) => grants.includes(grant)) : GRANTS,
+      grant_types: Array.isArray(grants) ? (method === "none" ? GRANTS : OWN_GRANTS).filter((grant) => grants.includes(grant)) : GRANTS,
       ...(method === undefined ? {} : { token_endpoint_auth_method: method }),
       ...(name === null ? {} : { client_name: name }),
       ...(uri !== null && URL.parse(uri)?.protocol === "https:" ? { client_uri: uri } : {}),

@@ -26,6 +26,25 @@ export function isEnough({ scopes: known }: AuthorizationServerPlan, { scopeSets
   return scopeSets.some((scopes) => scopes.every((scope) => all.includes(scope)));
 }
 
+export function takesAssertions({ assertions }: OAuthResourcePlan): boolean {
+  return assertions.length > 0;
+}
+
+/** What oidc-provider wants to know of a resource for a token. @param scopes default: all that it has */
+export function oauthResource(resource: OAuthResourcePlan, tokenMs: number, scopes = allScopes(resource)) {
+  return {
+    scope: [...scopes, ...(resource.scopes.length === 0 ? [NO_SCOPE] : [])].join(" "),
+    audience: resource.url,
+    accessTokenTTL: seconds(tokenMs),
+    accessTokenFormat: resource.accessTokenFormat,
+    jwt: { sign: { alg: "ES256" } },
+  };
+}
+
+export function seconds(ms: number): number {
+  return Math.max(1, Math.floor(ms / 1000));
+}
+
 /** Needed scopes first. */
 export function allScopes({ scopes, optionalScopes }: OAuthResourcePlan): readonly string[] {
   return [...scopes, ...optionalScopes];
@@ -55,7 +74,7 @@ export function shapeToken(plan: AuthorizationServerPlan, given: URLSearchParams
     if (scopes.length === 0 && resource !== null && params.getAll("scope").length < 2) params.set("scope", allScopes(resource).join(" "));
     return params;
   }
-  const named = params.getAll("resource");
+  const named = params.getAll("resource").filter((url) => url !== "");
   if (named.length > 0) setResources(plan, params, named);
   if (params.getAll("scope").length === 1) {
     // What was left out of the authorization is no reason to refuse a refresh; nothing left means all that was granted.

@@ -380,6 +380,28 @@ test("#29 an unknown client at the token endpoint is 401 invalid_client", async 
   assert.equal(reply.json()["error"], "invalid_client");
 });
 
+test("#18 what the file takes away is not active any more, neither the access token nor the refresh token", async () => {
+  const machine = client({ id: "machine", secret: "s3cret", scopes: ["mcp"] });
+  const basic = { authorization: `Basic ${Buffer.from("machine:s3cret").toString("base64")}` };
+  const store = memoryStore();
+  const before = await OAuthServer.open({ clients: [machine] }, { store });
+  const tokens = await before.tokens({ client_id: await before.registered() });
+  const given = [String(tokens["access_token"]), String(tokens["refresh_token"])];
+  const active = async (oauth: OAuthServer): Promise<unknown[]> =>
+    Promise.all(given.map(async (token) => (await oauth.form("/introspect", { token }, basic)).json()["active"]));
+  assert.deepEqual(await active(before), [true, true]);
+  before.server.close();
+  const { login } = before.plan;
+  const withoutAlice = await OAuthServer.open({ clients: [machine], login: { ...login, password: new Map() } }, { store });
+  assert.deepEqual(await active(withoutAlice), [false, false]);
+  withoutAlice.server.close();
+  const withoutResource = await OAuthServer.open({ clients: [machine], resources: [resource({ url: `${ISSUER}/other` })] }, { store });
+  assert.equal((await active(withoutResource))[0], false);
+  withoutResource.server.close();
+  const again = await OAuthServer.open({ clients: [machine] }, { store });
+  assert.deepEqual(await active(again), [true, true]);
+});
+
 test("#29 clients, grants and refresh tokens outlive a restart", async () => {
   const store = memoryStore();
   const before = await OAuthServer.open({}, { store });
@@ -584,6 +606,29 @@ test("#18 what another gateway on the same state revokes is refused after two se
   assert.equal(await there.server.revoke({ all: true }), 2);
   now += 2_000;
   assert.equal(await find(here, tokens["access_token"]), null);
+});
+
+test("#33 a machine's token that was taken back stays worthless to its end, also when tokens lived longer by the file of before", async () => {
+  const day = 86_400_000;
+  for (const accessTokenFormat of ["opaque", "jwt"] as const) {
+    let now = Date.now();
+    const store = memoryStore(() => now);
+    const withLifetime = (accessTokenMs: number): Promise<OAuthServer> => {
+      const clients = [client({ id: "machine", secret: "s3cret", scopes: ["mcp"] })];
+      return OAuthServer.open({ clients, resources: [resource({ accessTokenFormat, accessTokenMs })] }, { store, now: () => now });
+    };
+    const long = await withLifetime(60 * day);
+    const reply = await long.form("/token", { grant_type: "client_credentials", client_id: "machine", client_secret: "s3cret" });
+    const token = reply.json()["access_token"];
+    now += 1_000;
+    const short = await withLifetime(3_600_000);
+    await proofOf(short, token);
+    await short.server.revoke({ client: "machine" });
+    assert.equal((await find(short, token))?.kind, "invalid");
+    now += 3 * day;
+    assert.equal((await find(short, token))?.kind, "invalid", accessTokenFormat);
+    for (const { server } of [long, short]) server.close();
+  }
 });
 
 test("#12 an expired token says so; what is not of us is left to others", async () => {

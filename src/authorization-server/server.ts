@@ -2,6 +2,7 @@
 import type { Provider } from "oidc-provider";
 import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
+import type { IdentityProvider } from "../identity/provider-health.ts";
 import type { StateStore } from "../state/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, ServerState } from "./adapter.ts";
@@ -10,7 +11,17 @@ import { FETCH_DEPS, fetchClientDocument, type FetchDeps } from "./client-docume
 import type { AuthorizationServer } from "./endpoint.ts";
 import { notAdmittedPage } from "./session-pages.ts";
 import { Endpoints } from "./endpoints.ts";
-import { listClients, listGrants, revoke, type OAuthClientInfo, type OAuthGrantInfo, type Revocation } from "./grants.ts";
+import {
+  listClients,
+  listGrants,
+  listSessions,
+  revoke,
+  type BrowserSessionInfo,
+  type OAuthClientInfo,
+  type OAuthGrantInfo,
+  type Revocation,
+} from "./grants.ts";
+import type { FindIssuer } from "./identity-assertion.ts";
 import { currentCall } from "./inject.ts";
 import { openKeys, type ServerKeys } from "./keys.ts";
 import { createLimit, forAll, joinLimits, type Limit } from "./limit.ts";
@@ -27,6 +38,8 @@ export type ServerDeps = {
   readonly documents?: FetchDeps;
   /** Counts wrong passwords, for all servers of the gateway. Default: one of its own. */
   readonly throttle?: LoginThrottle;
+  /** Whose identity assertions are read. Default: nobody's. */
+  readonly issuers?: FindIssuer;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
   /** Who asks people. Default: the pages of logins. */
@@ -36,8 +49,12 @@ export type ServerDeps = {
 export type LiveServer = AuthorizationServer & {
   clients(): Promise<OAuthClientInfo[]>;
   grants(): Promise<OAuthGrantInfo[]>;
+  /** Of browsers. */
+  sessions(): Promise<BrowserSessionInfo[]>;
   /** Resolves with how many grants and sessions are gone. */
   revoke(what: Revocation): Promise<number>;
+  /** Those at which people log in. */
+  providers(): IdentityProvider[];
   close(): void;
 };
 
@@ -58,7 +75,7 @@ const KEY_FETCHES = { most: 60, spanMs: 600_000 };
  */
 export async function openServer(
   plan: AuthorizationServerPlan,
-  { store, log, documents = FETCH_DEPS, throttle = new LoginThrottle(), now = Date.now, openFlow = openLoginFlow }: ServerDeps,
+  { store, log, documents = FETCH_DEPS, throttle = new LoginThrottle(), issuers = () => null, now = Date.now, openFlow = openLoginFlow }: ServerDeps,
 ): Promise<LiveServer> {
   const state = new ServerState(store, plan.issuer, now);
   const limitOf = ({ most, spanMs }: { readonly most: number; readonly spanMs: number }): Limit => createLimit(most, spanMs, now);
@@ -67,11 +84,17 @@ export async function openServer(
   const keyFetches = joinLimits(limitOf(KEY_FETCHES), allFetches);
   const begun = createNewest();
   const open = async (): Promise<Opened> => {
-    const keys = await openKeys(store, idHash(plan.issuer).slice(0, 22), now());
+    const signedMs = plan.resources.map(({ accessTokenFormat, accessTokenMs }) => (accessTokenFormat === "jwt" ? accessTokenMs : 0));
+    const keys = await openKeys(store, idHash(plan.issuer).slice(0, 22), now(), Math.max(0, ...signedMs));
+    const tokens = new TokenLookup(plan, state, keys, log, now);
     const provider = createProvider(plan, {
       state,
       keys,
       begun,
+      log,
+      issuers,
+      now,
+      isActive: async (token) => (await tokens.find(token))?.kind === "identity",
       fetch: async (url) => {
         const call = currentCall();
         // Documents are counted before; all else is keys of clients, which may register with any address.
@@ -94,7 +117,7 @@ export async function openServer(
     provider.on("server_error", (_ctx, error) =>
       log.error({ server: plan.issuer, requestId: currentCall()?.request.requestId, err: error }, "an OAuth request failed"),
     );
-    return { keys, provider, tokens: new TokenLookup(plan, state, keys, log, now) };
+    return { keys, provider, tokens };
   };
   let current = await open();
   state.onGone = () => current.tokens.clear();
@@ -123,7 +146,9 @@ export async function openServer(
     notAdmitted: notAdmittedPage,
     clients: () => listClients(plan, state),
     grants: () => listGrants(plan, state),
+    sessions: () => listSessions(plan, flow),
     revoke: (what) => revoke(plan, state, flow, what),
+    providers: () => flow.providers(),
     close() {
       isClosed = true;
       clearTimeout(timer);

@@ -1,7 +1,7 @@
 // Sessions of people with browsers: made by a login, found by their cookie, ended by time, sign-out or the operator.
 import type { Authentication } from "../identity/authenticate.ts";
 import type { Identity } from "../identity/identity.ts";
-import { personName, personNow, type Person } from "../identity/person.ts";
+import { personName, personNow, personSource, type Person } from "../identity/person.ts";
 import { asciiName } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import { tryParseJson } from "./kept.ts";
@@ -22,6 +22,14 @@ type KeptSession = {
   readonly origin: string;
   readonly person: Person;
   /** As `authorityOf` had it. */ readonly authority: string | null;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+};
+/** One that counts. `id`: ends it, and neither is nor tells the value of its cookie. `expiresAtMs`: as the file has it now. */
+export type SessionAbout = {
+  readonly id: string;
+  readonly person: Person;
+  readonly origin: string;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;
 };
@@ -80,19 +88,14 @@ export class Sessions {
 
   async #look(key: string, origin: string, id: string): Promise<Authentication> {
     const generation = this.#generation;
-    const { store, log, login, now } = this.#options;
+    const { store, log, now } = this.#options;
     try {
-      const kept = tryParseJson(await store.get(key)) as KeptSession | null;
-      if (kept === null || kept.origin !== origin) return NONE;
-      // The file may say less by now than it did then.
-      const expiresAtMs = Math.min(kept.expiresAtMs, kept.createdAtMs + this.lifetimeMs(origin));
-      if (expiresAtMs <= now()) return NONE;
-      const person = personNow(kept.person, login);
-      if (person === null || kept.authority !== authorityOf(person, login)) return NONE;
-      const found = proofOf({ ...kept, expiresAtMs, person });
+      const session = this.#judge(await store.get(key));
+      if (session === null || session.origin !== origin) return NONE;
+      const found = proofOf(session);
       if (generation === this.#generation) {
         if (this.#cache.size >= MAX_CACHED) this.#cache.clear();
-        this.#cache.set(id, { found, untilMs: Math.min(now() + CACHE_MS, expiresAtMs) });
+        this.#cache.set(id, { found, untilMs: Math.min(now() + CACHE_MS, session.expiresAtMs) });
       }
       return found;
     } catch (error) {
@@ -101,10 +104,36 @@ export class Sessions {
     }
   }
 
+  /** What was kept, as it counts by the file of now; null when it does not any more. */
+  #judge(text: string | null): KeptSession | null {
+    const { login, now } = this.#options;
+    const kept = tryParseJson(text) as KeptSession | null;
+    if (kept === null) return null;
+    // The file may say less by now than it did then.
+    const expiresAtMs = Math.min(kept.expiresAtMs, kept.createdAtMs + this.lifetimeMs(kept.origin));
+    if (expiresAtMs <= now()) return null;
+    const person = personNow(kept.person, login);
+    return person === null || kept.authority !== authorityOf(person, login) ? null : { ...kept, expiresAtMs, person };
+  }
+
+  /** All that `find` would know. */
+  async list(): Promise<SessionAbout[]> {
+    return (await this.#options.store.list(this.#prefix)).flatMap(({ key, value }): SessionAbout[] => {
+      const session = this.#judge(value);
+      if (session === null) return [];
+      const { person, origin, createdAtMs, expiresAtMs } = session;
+      return [{ id: key.slice(this.#prefix.length), person, origin, createdAtMs, expiresAtMs }];
+    });
+  }
+
   /** False when there was none. */
   async end(cookie: string): Promise<boolean> {
-    if (!isSecret(cookie)) return false;
-    const was = await this.#options.store.delete(this.#key(cookie));
+    return isSecret(cookie) && this.endById(secretHash(cookie));
+  }
+
+  /** False when there was none. @param id as `list` has it */
+  async endById(id: string): Promise<boolean> {
+    const was = await this.#options.store.delete(`${this.#prefix}${id}`);
     this.#forget();
     return was;
   }
@@ -148,7 +177,7 @@ export class Sessions {
 
 /** `github:octocat`: how operators and logs call somebody. */
 export function userOf(person: Person): string {
-  return `${person.source}:${personName(person)}`;
+  return `${personSource(person)}:${personName(person)}`;
 }
 
 function proofOf({ person, expiresAtMs }: KeptSession): Authentication {

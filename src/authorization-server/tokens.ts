@@ -1,11 +1,11 @@
 // Access tokens that this server gave out: whose they are and what they are for.
 import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from "jose";
 import type { Authentication, Proof } from "../identity/authenticate.ts";
-import { personName, personNow, type Person } from "../identity/person.ts";
+import { personName, personNow, personSource, type Person } from "../identity/person.ts";
 import { expandScopes, mayHave } from "../identity/scopes.ts";
 import { asciiName } from "../lib/printable.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
-import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
+import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, type ServerState } from "./adapter.ts";
 import type { ServerKeys } from "./keys.ts";
@@ -136,7 +136,7 @@ export class TokenLookup {
     if (machine !== undefined && issuedAtS * 1000 <= (await this.#state.clientEndedAtMs(machine.id))) return REVOKED;
     if (accountId !== null && !(await this.#hasClient(clientId))) return REVOKED;
     const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? "", login), login) : machinePerson(machine.id);
-    if (person === null || person.source === "issuer") return REVOKED;
+    if (person === null || (person.source === "issuer" && !isVouchedFor(person, resource))) return REVOKED;
     const isTheirs = (name: string): boolean => mayHave(person, name, known);
     const offered = allScopes(resource);
     const granted = scope.split(" ").filter((name) => offered.includes(name) && isTheirs(name) && (machine === undefined || machine.scopes.includes(name)));
@@ -144,7 +144,7 @@ export class TokenLookup {
       kind: "identity",
       by: "oauth",
       identity: {
-        source: person.source,
+        source: personSource(person),
         name: personName(person),
         // A scope that is for some does not come to others by one that includes it.
         scopes: expandScopes(granted, known).filter(isTheirs),
@@ -163,6 +163,11 @@ export class TokenLookup {
 
 function isOver({ expiresAtMs }: Proof, now: number): boolean {
   return expiresAtMs !== null && expiresAtMs <= now;
+}
+
+/** Whether a way of the resource still takes identity assertions of who vouched for the person. */
+function isVouchedFor({ issuer }: Person, { assertions }: OAuthResourcePlan): boolean {
+  return issuer !== undefined && assertions.some(({ issuers }) => issuers.get(issuer.name) === issuer.url);
 }
 
 function machinePerson(id: string): Person {

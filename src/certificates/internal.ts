@@ -9,7 +9,7 @@ import type { CertificateSource, ServerCertificate } from "./source.ts";
 const RENEW_BEFORE_MS = 30 * 86_400_000;
 
 /**
- * Answers for the hosts of the routes and for nothing else, so that a client cannot make us issue without limit; everybody else
+ * Answers for the hosts that the file names and for nothing else, so that a client cannot make us issue without limit; everybody else
  * gets the certificate of this machine: localhost, its loopback and listen addresses, its host name, and what it is called in the tailnet.
  * @param hosts exact and `*.example.com`; a wildcard covers one label, as in every certificate.
  * @param listenHost host of the listen address; null for all interfaces.

@@ -53,8 +53,8 @@ function listenerTls(
 ): ListenerTls {
   const { certificates, internal, protocol = {}, acme = null, tailscale = null, tailnetNames = () => [] } = parts;
   return createListenerTls(
-    { mode: "application", certificates, acme: null, tailscale: tailscale !== null, internal, protocol: { ...PROTOCOL, ...protocol } },
-    { listener: "web", hosts, listenHost, tailnetNames, acme, tailscale, internalCa, tickets: null },
+    { mode: "application", certificates, acme: null, tailscale: tailscale !== null, internal, hosts, protocol: { ...PROTOCOL, ...protocol } },
+    { listener: "web", listenHost, tailnetNames, acme, tailscale, internalCa, tickets: null },
     previous,
   );
 }

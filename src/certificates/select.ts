@@ -37,7 +37,6 @@ export type ListenerTls = {
 /**
  * Prepares the certificates of a listener. What can fail fails here, before the configuration serves.
  * @param sources.listener its name: sessions are resumed on the listener that they began on, while its rules are the same.
- * @param sources.hosts hosts of the routes that the listener serves.
  * @param sources.listenHost host of the listen address; null for all interfaces.
  * @param sources.tailnetNames names and addresses of the node for a listener on the tailnet, as they are known now; none for another.
  * @param sources.acme what the CA issued for `tls.acme`; null without it.
@@ -51,7 +50,6 @@ export function createListenerTls(
   tls: TlsTermination,
   sources: {
     listener: string;
-    hosts: Iterable<string>;
     listenHost: string | null;
     tailnetNames: () => readonly string[];
     acme: CertificateSource | null;
@@ -68,7 +66,7 @@ export function createListenerTls(
   if (sources.tailscale !== null) inTurn.push(sources.tailscale);
   if (tls.internal) {
     if (sources.internalCa === null) throw new CertificateError("Cannot issue certificates: the internal CA is not open");
-    inTurn.push(createInternalSource(sources.internalCa, sources.hosts, sources.listenHost, sources.tailnetNames));
+    inTurn.push(createInternalSource(sources.internalCa, tls.hosts, sources.listenHost, sources.tailnetNames));
   }
   const contexts = previous?.protocol.key === protocol.key ? previous.contexts : new WeakMap<ServerCertificate, SecureContext>();
 

@@ -1,57 +1,23 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { startTestAdmin } from "../../test/components/admin.ts";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
-import { startAdmin } from "../admin/admin.ts";
-import type { GatewayStatus } from "../admin/status.ts";
-import { openLog } from "../telemetry/log.ts";
+import type { ActionResult, ReloadResult } from "../admin/status.ts";
 
-/** An admin interface on a socket in a directory of its own, whose gateway serves `sidegate.yaml` there. */
+/** An admin interface that counts what it is told to do. */
 async function setUp(t: TestContext) {
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-admin-client-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const file = join(dir, "sidegate.yaml");
-  const socket = join(dir, "admin.sock");
-  const status: GatewayStatus = {
-    version: "1.0.0",
-    pid: 1,
-    started_at: "2026-11-21T09:00:00.000Z",
-    uptime_seconds: 1,
-    stopping: false,
-    config: { file, digest: "abc", loaded_at: "2026-11-21T09:00:00.000Z", refused: null },
-    listeners: [],
-    draining_listeners: 0,
-    state: { dir: "/state", error: "" },
-    routes: [],
-    upstreams: [],
-    certificates: [],
-    tailnet: null,
-    authorization_servers: [],
-  };
   let reloads = 0;
-  const admin = await startAdmin({
-    address: { kind: "unix", path: socket },
-    status: () => status,
-    metrics: { text: () => Promise.resolve("") },
-    reload: () => {
-      reloads += 1;
-      return Promise.resolve({ outcome: "changed" });
-    },
-    renew: () => {
-      reloads += 1;
-      return Promise.resolve({ ok: true, message: "Renewed" });
-    },
-    logout: () => {
-      reloads += 1;
-      return Promise.resolve({ ok: true, message: "Logged out" });
-    },
-    auth: NO_AUTH,
-    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
-  });
-  t.after(() => admin.close());
+  const act = (): Promise<ActionResult> => {
+    reloads += 1;
+    return Promise.resolve({ ok: true, message: "Done" });
+  };
+  const reload = (): Promise<ReloadResult> => {
+    reloads += 1;
+    return Promise.resolve({ outcome: "changed" });
+  };
+  const { dir, file, socket } = await startTestAdmin(t, { reload, renew: act, logout: act });
   const run = (args: string[], env: Record<string, string> = {}): Promise<CommandRun> => runInProcess(args, dir, { env });
   return { dir, file, socket, run, reloads: () => reloads };
 }
@@ -74,10 +40,8 @@ test("a file that is no YAML for the moment still tells where the admin interfac
 
 test("the gateway of another file is neither shown nor reloaded", async (t) => {
   const { dir, file, socket, run, reloads } = await setUp(t);
-  const admin = `admin: { listen: "unix:${socket}" }\n`;
   const other = join(dir, "other.yaml");
-  writeFileSync(file, admin);
-  writeFileSync(other, admin);
+  copyFileSync(file, other);
   for (const command of ["health", "status", "reload", "certs", "tailnet"]) {
     const expected = { code: 1, stdout: "", stderr: `The gateway on unix:${socket} serves '${file}', not '${other}'\n` };
     assert.deepEqual(await run([command, "other.yaml"]), expected);

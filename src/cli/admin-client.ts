@@ -34,7 +34,7 @@ export class WrongGateway extends GatewayError {
 export type AdminAnswer = { readonly status: number; readonly body: string };
 
 type AdminQuestion =
-  | `GET /${"ready" | "status" | "auth/clients" | "auth/grants"}`
+  | `GET /${"ready" | "status" | "auth/clients" | "auth/grants" | "auth/sessions"}`
   | `POST /${"reload" | "tailnet/logout" | `certificates/renew?name=${string}` | `auth/revoke?${string}`}`;
 type AdminAddress = Exclude<ListenPlace, { kind: "tailnet" }>;
 

@@ -1,5 +1,5 @@
 // How the commands show OAuth. All that clients and people are called passes through plainLine.
-import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
+import type { BrowserSessionInfo, OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
 import { fromNow } from "./certificate-text.ts";
 import { formatTable, type Cell } from "./table.ts";
 
@@ -21,6 +21,21 @@ export function formatGrants(grants: readonly OAuthGrantInfo[], now: Date, color
     each.id,
   ]);
   return formatTable([...server.headings, "USER", "CLIENT", "RESOURCES", "SCOPES", "GRANTED", "ENDS", "GRANT"], rows, colors);
+}
+
+/** A table of the browser sessions, the newest first; the last column is what `--session` takes. */
+export function formatSessions(sessions: readonly BrowserSessionInfo[], now: Date, colors: boolean): string {
+  if (sessions.length === 0) return "No sessions: nobody is logged in with a browser\n";
+  const server = serverColumn(sessions);
+  const rows = newestFirst(sessions).map((each): Cell[] => [
+    ...server.cells(each),
+    each.user,
+    each.origin,
+    fromNow(each.created_at, now),
+    fromNow(each.expires_at, now),
+    each.id,
+  ]);
+  return formatTable([...server.headings, "USER", "ORIGIN", "LOGGED IN", "ENDS", "SESSION"], rows, colors);
 }
 
 /** A table of the clients, the newest first; the last column is what `--client` takes. */

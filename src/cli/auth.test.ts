@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
+import { NO_AUTH, startTestAdmin } from "../../test/components/admin.ts";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
-import { startAdmin } from "../admin/admin.ts";
 import type { AdminAuth } from "../admin/auth.ts";
-import type { OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
+import type { BrowserSessionInfo, OAuthClientInfo, OAuthGrantInfo, Revocation } from "../authorization-server/grants.ts";
 import { StateError } from "../state/state-error.ts";
-import { openLog } from "../telemetry/log.ts";
-import { formatClients, formatGrants } from "./auth-text.ts";
+import { formatClients, formatGrants, formatSessions } from "./auth-text.ts";
 
 const NOW = new Date("2026-11-21T10:00:00.000Z");
 const SERVER = "https://mcp.example";
@@ -47,52 +42,36 @@ const CLIENTS: OAuthClientInfo[] = [
   { server: SERVER, id: GRANT.client, name: "Claude", kind: "document", redirect_uris: ["https://claude.ai/cb"], created_at: "2026-11-18T10:00:00.000Z" },
 ];
 
+const SESSION: BrowserSessionInfo = {
+  server: SERVER,
+  id: "s-1",
+  user: "github:octocat",
+  origin: "https://app.example",
+  created_at: "2026-11-18T10:00:00.000Z",
+  expires_at: "2026-11-21T22:00:00.000Z",
+};
+const SESSIONS = [SESSION, { ...SESSION, id: "s-2", user: "oidc:evil\u001b[2J\nuser", created_at: "2026-11-21T09:00:00.000Z" }];
+
 async function setUp(t: TestContext, auth: Partial<AdminAuth> = {}) {
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-auth-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const file = join(dir, "sidegate.yaml");
-  const at = NOW.toISOString();
-  writeFileSync(file, `admin: { listen: "unix:${dir}/admin.sock" }\n`);
   const asked: Revocation[] = [];
-  const admin = await startAdmin({
-    address: { kind: "unix", path: join(dir, "admin.sock") },
-    status: () => ({
-      version: "1.0.0",
-      pid: 1,
-      started_at: at,
-      uptime_seconds: 1,
-      stopping: false,
-      config: { file, digest: "abc", loaded_at: at, refused: null },
-      listeners: [],
-      draining_listeners: 0,
-      state: { dir: "/state", error: "" },
-      routes: [],
-      upstreams: [],
-      certificates: [],
-      tailnet: null,
-      authorization_servers: [],
-    }),
-    metrics: { text: () => Promise.resolve("") },
-    reload: () => assert.fail("asked"),
-    renew: () => assert.fail("asked"),
-    logout: () => assert.fail("asked"),
+  const { dir, file } = await startTestAdmin(t, {
     auth: {
       clients: () => Promise.resolve(CLIENTS),
       grants: () => Promise.resolve([GRANT, NEWER]),
+      sessions: () => Promise.resolve(SESSIONS),
       revoke: (what) => {
         asked.push(what);
-        return Promise.resolve("user" in what || "all" in what ? 3 : "grant" in what && what.grant === "g-1" ? 1 : 0);
+        if ("user" in what || "all" in what) return Promise.resolve(3);
+        return Promise.resolve(("grant" in what && what.grant === "g-1") || ("session" in what && what.session === "s-1") ? 1 : 0);
       },
       ...auth,
     },
-    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
-  t.after(() => admin.close());
   const run = (...args: string[]): Promise<CommandRun> => runInProcess(["auth", ...args], dir, { env: { SIDEGATE_CONFIG: file } });
   return { run, asked };
 }
 
-test("grants and clients read as tables, the newest first, and no client steers the terminal by its name", () => {
+test("grants, clients and sessions read as tables, the newest first, and no name steers the terminal", () => {
   assert.equal(
     formatGrants([GRANT, NEWER], NOW, false),
     `USER            CLIENT       RESOURCES                SCOPES         GRANTED  ENDS    GRANT
@@ -108,31 +87,42 @@ Claude       document     https://claude.ai/cb                3d ago  https://cl
 no name      of the file                                              ci
 `,
   );
+  assert.equal(
+    formatSessions(SESSIONS, NOW, false),
+    `USER            ORIGIN               LOGGED IN  ENDS    SESSION
+oidc:evil user  https://app.example  1h ago     in 12h  s-2
+github:octocat  https://app.example  3d ago     in 12h  s-1
+`,
+  );
   assert.match(
     formatGrants([GRANT, { ...NEWER, server: "https://b.example" }], NOW, false),
     /^SERVER +USER.*\nhttps:\/\/b\.example +github.*\nhttps:\/\/mcp\.example +github/,
   );
 });
 
-test("'auth' shows grants, 'auth clients' clients, as text or JSON", async (t) => {
+test("'auth' shows grants, 'auth clients' clients, 'auth sessions' sessions, as text or JSON", async (t) => {
   const { run } = await setUp(t);
   for (const args of [[], ["grants"], ["sidegate.yaml"], ["grants", "./sidegate.yaml"]])
     assert.match((await run(...args)).stdout, /^USER .*\n.* g-2\n.* g-1\n$/);
   assert.match((await run("clients")).stdout, /^NAME .*\n.* c-2\n/);
+  assert.match((await run("sessions")).stdout, /^USER .*\n.* s-2\n.* s-1\n$/);
   assert.deepEqual(JSON.parse((await run("--json")).stdout), [GRANT, NEWER]);
+  assert.deepEqual(JSON.parse((await run("sessions", "--json", "sidegate.yaml")).stdout), SESSIONS);
   assert.deepEqual(JSON.parse((await run("clients", "--json", "sidegate.yaml")).stdout), CLIENTS);
 });
 
-test("a gateway without OAuth has no clients and no grants", async (t) => {
+test("a gateway without OAuth has no clients, no grants and no sessions", async (t) => {
   const { run } = await setUp(t, NO_AUTH);
   assert.deepEqual(await run(), { code: 0, stdout: "No grants: nobody has let a client in\n", stderr: "" });
   assert.deepEqual(await run("clients"), { code: 0, stdout: "No clients: none is in the file, and none has registered\n", stderr: "" });
-  assert.equal((await run("clients", "--json")).stdout, "[]\n");
+  assert.deepEqual(await run("sessions"), { code: 0, stdout: "No sessions: nobody is logged in with a browser\n", stderr: "" });
+  for (const word of ["clients", "sessions"]) assert.equal((await run(word, "--json")).stdout, "[]\n");
 });
 
 test("'auth revoke' takes back what is named, and says how much that was", async (t) => {
   const { run, asked } = await setUp(t);
   assert.deepEqual(await run("revoke", "--grant", "g-1"), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--session", "s-1"), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--user", "github:octocat", "sidegate.yaml"), { code: 0, stdout: "Revoked 3 grants and sessions\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--all", "--json"), { code: 0, stdout: '{"revoked":3}\n', stderr: "" });
   // Its registration went.
@@ -144,6 +134,7 @@ test("'auth revoke' takes back what is named, and says how much that was", async
   assert.equal((await run("revoke", "--client", "https://x.example/?a=b&all=true?c#d+e é")).code, 1);
   assert.deepEqual(asked, [
     { grant: "g-1" },
+    { session: "s-1" },
     { user: "github:octocat" },
     { all: true },
     { client: "c-2" },
@@ -159,8 +150,12 @@ test("what is not there exits with 1 and says where to look", async (t) => {
     return stderr;
   };
   assert.equal(await look("--grant", "nope\u001b[2J"), "There is no grant 'nope'; 'sidegate auth grants' shows those that there are\n");
+  assert.equal(await look("--session", "nope"), "There is no session 'nope'; 'sidegate auth sessions' shows those that there are\n");
   assert.equal(await look("--client", "nope"), "There is no client 'nope'; 'sidegate auth clients' shows those that there are\n");
-  assert.equal(await look("--user", "github:nobody"), "There is no grant or session of 'github:nobody'; 'sidegate auth grants' shows whose there are\n");
+  assert.equal(
+    await look("--user", "github:nobody"),
+    "There is no grant or session of 'github:nobody'; 'sidegate auth grants' and 'sidegate auth sessions' show whose there are\n",
+  );
   assert.deepEqual(await run("revoke", "--all"), { code: 0, stdout: "There were no grants and sessions\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--grant", "nope", "--json"), { code: 1, stdout: '{"revoked":0}\n', stderr: "" });
 });
@@ -172,10 +167,20 @@ test("not one choice, or one in the wrong place, is wrong usage and asks for not
     assert.deepEqual([code, stdout], [2, ""], args.join(" "));
     return stderr;
   };
-  for (const args of [[], ["--grant", "a", "--all"], ["--grant", "a", "--grant", "b"], ["--user", "github:a", "--client", "b"]])
-    assert.match(await usage("revoke", ...args), /^'auth revoke' needs one of --grant ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/);
+  for (const args of [
+    [],
+    ["--grant", "a", "--all"],
+    ["--grant", "a", "--grant", "b"],
+    ["--user", "github:a", "--client", "b"],
+    ["--session", "a", "--grant", "b"],
+  ])
+    assert.match(
+      await usage("revoke", ...args),
+      /^'auth revoke' needs one of --grant ID, --session ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/,
+    );
   assert.match(await usage("revoke", "--grant", ""), /^'--grant' names nothing\n/);
   assert.match(await usage("revoke", "--user", "octocat"), /^'octocat' of --user names no login; .*'github:octocat'\n/);
+  assert.match(await usage("sessions", "--session", "s-1"), /^'--session' is for 'auth revoke'\n/);
   assert.match(await usage("grants", "--all"), /^'--all' is for 'auth revoke'\n/);
   assert.match(await usage("revok", "--all"), /^Unknown word 'revok'. Did you mean 'revoke'\?\n/);
   assert.match(await usage("revoke", "--al"), /^Unknown option '--al'. Did you mean '--all'\?\n/);
@@ -197,8 +202,8 @@ test("a state that fails is said in its own words", async (t) => {
 test("an id that begins with '-' is the id of what is taken back, and no option", async (t) => {
   const { run, asked } = await setUp(t);
   const id = "-kQ8r_Xw2LmVn4PzT6YbC9DfG1HjK3sA5uE7iOqR0xZ";
-  for (const kind of ["client", "grant"]) await run("revoke", `--${kind}`, id);
-  assert.deepEqual(asked, [{ client: id }, { grant: id }]);
+  for (const kind of ["client", "grant", "session"]) await run("revoke", `--${kind}`, id);
+  assert.deepEqual(asked, [{ client: id }, { grant: id }, { session: id }]);
   assert.equal((await run("revoke", "--client", "--all")).code, 2);
-  assert.equal(asked.length, 2);
+  assert.equal(asked.length, 3);
 });

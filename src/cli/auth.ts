@@ -1,18 +1,19 @@
-// sidegate auth: shows the clients and grants of the running gateway, and takes grants back.
+// sidegate auth: shows the clients, grants and browser sessions of the running gateway, and takes grants and sessions back.
 import { isUser } from "../admin/auth.ts";
-import type { OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
+import type { BrowserSessionInfo, OAuthClientInfo, OAuthGrantInfo } from "../authorization-server/grants.ts";
 import { GatewayError } from "../lib/errors.ts";
 import { askAdmin } from "./admin-client.ts";
-import { formatClients, formatGrants } from "./auth-text.ts";
+import { formatClients, formatGrants, formatSessions } from "./auth-text.ts";
 import { configFile, EXIT_FAILED, EXIT_OK, hasColors, parseCommand, UsageError, wordFirst, type Io } from "./io.ts";
 import { plainLine } from "./table.ts";
 
 const TIMEOUT_MS = 10_000;
 // Each grant has tokens to look for.
 const REVOKE_TIMEOUT_MS = 60_000;
-const WORDS = ["grants", "clients", "revoke"] as const;
+const WORDS = ["grants", "clients", "sessions", "revoke"] as const;
+const IDS = ["grant", "session", "client"] as const;
 
-type Choice = { readonly kind: "grant" | "client" | "user"; readonly value: string } | { readonly kind: "all" };
+type Choice = { readonly kind: (typeof IDS)[number] | "user"; readonly value: string } | { readonly kind: "all" };
 
 export class AuthCommandError extends GatewayError {
   constructor(message: string) {
@@ -24,6 +25,7 @@ export async function runAuth(args: readonly string[], io: Io): Promise<number> 
   const options = {
     json: { type: "boolean", default: false },
     grant: { type: "string", multiple: true, default: [] as string[] },
+    session: { type: "string", multiple: true, default: [] as string[] },
     client: { type: "string", multiple: true, default: [] as string[] },
     user: { type: "string", multiple: true, default: [] as string[] },
     all: { type: "boolean", default: false },
@@ -39,6 +41,9 @@ export async function runAuth(args: readonly string[], io: Io): Promise<number> 
   if (word === "clients") {
     const clients = await askClients(file, io);
     io.stdout(values.json ? `${JSON.stringify(clients, null, 2)}\n` : formatClients(clients, now, hasColors(io)));
+  } else if (word === "sessions") {
+    const { sessions = [] } = parse(await askAdmin(file, io.env, "GET /auth/sessions", TIMEOUT_MS));
+    io.stdout(values.json ? `${JSON.stringify(sessions, null, 2)}\n` : formatSessions(sessions, now, hasColors(io)));
   } else {
     const { grants = [] } = parse(await askAdmin(file, io.env, "GET /auth/grants", TIMEOUT_MS));
     io.stdout(values.json ? `${JSON.stringify(grants, null, 2)}\n` : formatGrants(grants, now, hasColors(io)));
@@ -51,25 +56,21 @@ function joinIds(args: readonly string[]): string[] {
   const joined: string[] = [];
   for (const arg of args) {
     const last = joined.at(-1);
-    if ((last === "--grant" || last === "--client") && /^-[\w-]{19,}$/.test(arg)) joined[joined.length - 1] = `${last}=${arg}`;
+    if (IDS.some((kind) => last === `--${kind}`) && /^-[\w-]{19,}$/.test(arg)) joined[joined.length - 1] = `${last}=${arg}`;
     else joined.push(arg);
   }
   return joined;
 }
 
-function choicesOf(values: {
-  readonly grant: readonly string[];
-  readonly client: readonly string[];
-  readonly user: readonly string[];
-  readonly all: boolean;
-}): Choice[] {
-  const named = (["grant", "client", "user"] as const).flatMap((kind) => values[kind].map((value) => ({ kind, value })));
+function choicesOf(values: Readonly<Record<(typeof IDS)[number] | "user", readonly string[]>> & { readonly all: boolean }): Choice[] {
+  const named = ([...IDS, "user"] as const).flatMap((kind) => values[kind].map((value) => ({ kind, value })));
   return values.all ? [...named, { kind: "all" }] : named;
 }
 
 function oneOf(choices: readonly Choice[]): Choice {
   const [choice, second] = choices;
-  if (choice === undefined || second !== undefined) throw new UsageError("'auth revoke' needs one of --grant ID, --client ID, --user USER and --all");
+  if (choice === undefined || second !== undefined)
+    throw new UsageError("'auth revoke' needs one of --grant ID, --session ID, --client ID, --user USER and --all");
   if (choice.kind === "all") return choice;
   if (choice.value === "") throw new UsageError(`'--${choice.kind}' names nothing`);
   if (choice.kind === "user" && !isUser(choice.value))
@@ -96,15 +97,22 @@ function nothingText({ kind }: Choice): string {
 
 function missingText(choice: Exclude<Choice, { kind: "all" }>): string {
   if (choice.kind === "grant") return `There is no grant '${choice.value}'; 'sidegate auth grants' shows those that there are`;
+  if (choice.kind === "session") return `There is no session '${choice.value}'; 'sidegate auth sessions' shows those that there are`;
   if (choice.kind === "client") return `There is no client '${choice.value}'; 'sidegate auth clients' shows those that there are`;
-  return `There is no grant or session of '${choice.value}'; 'sidegate auth grants' shows whose there are`;
+  return `There is no grant or session of '${choice.value}'; 'sidegate auth grants' and 'sidegate auth sessions' show whose there are`;
 }
 
 async function askClients(file: string, io: Io): Promise<OAuthClientInfo[]> {
   return parse(await askAdmin(file, io.env, "GET /auth/clients", TIMEOUT_MS)).clients ?? [];
 }
 
-type Answer = { readonly clients?: OAuthClientInfo[]; readonly grants?: OAuthGrantInfo[]; readonly revoked?: number; readonly error?: string };
+type Answer = {
+  readonly clients?: OAuthClientInfo[];
+  readonly grants?: OAuthGrantInfo[];
+  readonly sessions?: BrowserSessionInfo[];
+  readonly revoked?: number;
+  readonly error?: string;
+};
 
 function parse({ status, body }: { readonly status: number; readonly body: string }): Answer {
   const answer = JSON.parse(body) as Answer;

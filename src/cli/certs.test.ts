@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { waitFor } from "../../test/components/wait.ts";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
-import { startAdmin } from "../admin/admin.ts";
+import { startTestAdmin } from "../../test/components/admin.ts";
 import type { ActionResult, CertificateStatus } from "../admin/status.ts";
 import { openInternalCa } from "../certificates/internal-ca.ts";
-import { openLog } from "../telemetry/log.ts";
 import { formatCertificates } from "./certs.ts";
 import { runCommand } from "./commands.ts";
 
@@ -38,38 +35,7 @@ const WAITING: CertificateStatus = { ...ACME, names: ["new.example"], issuer: ""
 const TAILSCALE: CertificateStatus = { ...ACME, names: ["ib.tail1234.ts.net"], source: "tailscale", error: "" };
 
 async function setUp(t: TestContext, certificates: CertificateStatus[], renew: (name: string) => Promise<ActionResult> = () => assert.fail("asked")) {
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-certs-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const file = join(dir, "sidegate.yaml");
-  const socket = join(dir, "admin.sock");
-  writeFileSync(file, `admin: { listen: "unix:${socket}" }\n`);
-  const at = NOW.toISOString();
-  const admin = await startAdmin({
-    address: { kind: "unix", path: socket },
-    status: () => ({
-      version: "1.0.0",
-      pid: 1,
-      started_at: at,
-      uptime_seconds: 1,
-      tailnet: null,
-      authorization_servers: [],
-      stopping: false,
-      config: { file, digest: "abc", loaded_at: at, refused: null },
-      listeners: [],
-      draining_listeners: 0,
-      state: { dir: "/state", error: "" },
-      routes: [],
-      upstreams: [],
-      certificates,
-    }),
-    metrics: { text: () => Promise.resolve("") },
-    reload: () => Promise.resolve({ outcome: "unchanged" }),
-    renew,
-    logout: () => assert.fail("asked"),
-    auth: NO_AUTH,
-    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
-  });
-  t.after(() => admin.close());
+  const { dir, file } = await startTestAdmin(t, { status: () => ({ certificates }), renew });
   const stop = new AbortController();
   const out = { stdout: "", stderr: "" };
   const run = async (args: string[], isTty = false): Promise<{ code: number; stdout: string; stderr: string }> => {

@@ -1,6 +1,6 @@
 // sidegate check: judges a configuration file by the steps that a start and a reload take.
 import { basename } from "node:path";
-import { formatProblems, formatWarnings } from "../config/format-problems.ts";
+import { formatRefusal, formatWarnings } from "../config/format-problems.ts";
 import { loadConfig } from "../config/load.ts";
 import { buildPlan } from "../plan/build.ts";
 import { configFile, EXIT_CONFIG, EXIT_OK, parseCommand, UsageError, type Io } from "./io.ts";
@@ -13,7 +13,7 @@ export async function runCheck(args: readonly string[], io: Io): Promise<number>
   const loaded = await loadConfig(file, io.env);
   if (!loaded.ok) {
     if (isJson) printJson(io, { valid: false, file, problems: loaded.problems, warnings: loaded.warnings });
-    else io.stderr([formatProblems(loaded.problems, loaded.source), formatWarnings(loaded.warnings, loaded.source)].filter((text) => text !== "").join("\n"));
+    else io.stderr(formatRefusal(loaded));
     return EXIT_CONFIG;
   }
   const plan = buildPlan(loaded.config, loaded.files);

@@ -45,19 +45,21 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (args, io) => (await import("./certs.ts")).runCerts(args, io),
   },
   auth: {
-    summary: "OAuth: who was granted what, the clients, taking grants back",
+    summary: "OAuth: who was granted what, the clients, who is logged in, taking it back",
     usage:
-      "[grants | clients] [FILE] [--json]\n" +
-      "       sidegate auth revoke (--grant ID | --client ID | --user USER | --all) [FILE] [--json]\n\n" +
-      "  grants   each grant: whose it is, for which client, resources and scopes, and when it ends (default)\n" +
-      "  clients  each client: of the file, registered by itself, or known by its metadata document\n" +
-      "  revoke   takes grants back; their tokens are worthless at once\n\n" +
+      "[grants | clients | sessions] [FILE] [--json]\n" +
+      "       sidegate auth revoke (--grant ID | --session ID | --client ID | --user USER | --all) [FILE] [--json]\n\n" +
+      "  grants    each grant: whose it is, for which client, resources and scopes, and when it ends (default)\n" +
+      "  clients   each client: of the file, registered by itself, or known by its metadata document\n" +
+      "  sessions  each browser session: whose it is, for the pages of which origin, and when it ends\n" +
+      "  revoke    takes grants and sessions back; tokens and cookies are worthless at once\n\n" +
       "  --grant ID    this grant\n" +
+      "  --session ID  this browser session; the id is not its cookie\n" +
       "  --client ID   all grants of the client, and its registration\n" +
       "  --user USER   all grants and browser sessions of the person, such as github:octocat\n" +
       "  --all         all grants and browser sessions\n" +
       "  --json        the answer of the gateway as it is\n\n" +
-      `Asks the running gateway. Exit code 1 when it does not answer, or when there is nothing that --grant, --client or --user names.\n${FILE_HELP}`,
+      `Asks the running gateway. Exit code 1 when it does not answer, or when there is nothing that --grant, --session, --client or --user names.\n${FILE_HELP}`,
     run: async (args, io) => (await import("./auth.ts")).runAuth(args, io),
   },
   tailnet: {

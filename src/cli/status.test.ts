@@ -1,14 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { TAILNET } from "../../test/components/tailnet-status.ts";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
-import { startAdmin } from "../admin/admin.ts";
+import { startTestAdmin } from "../../test/components/admin.ts";
+import { runInProcess } from "../../test/components/run-command.ts";
 import type { GatewayStatus } from "../admin/status.ts";
-import { openLog } from "../telemetry/log.ts";
-import { runCommand } from "./commands.ts";
 import { formatStatus } from "./status.ts";
 import { formatTable } from "./table.ts";
 
@@ -16,6 +12,7 @@ const NOW = new Date("2026-11-21T10:00:00.000Z");
 const STATUS: GatewayStatus = {
   tailnet: null,
   authorization_servers: [{ issuer: "https://mcp.example.com", login: ["github", "password"], resources: ["https://mcp.example.com/mcp"] }],
+  identity_providers: [{ kind: "login", name: "github", url: "https://github.com", error: "", since: null }],
   version: "1.0.0",
   pid: 7,
   started_at: "2026-11-21T09:00:00.000Z",
@@ -121,6 +118,19 @@ https://mcp.example.com  github, password  https://mcp.example.com/mcp
   );
 });
 
+test("an identity provider has a line when it fails, and none when it is well", () => {
+  assert.doesNotMatch(formatStatus(STATUS, NOW, false), /github\.com|'github'/);
+  const failing = {
+    kind: "issuer",
+    name: "corp",
+    url: "https://login.example.com",
+    error: "No metadata\u001b[2J can be used",
+    since: "2026-11-21T09:30:00.000Z",
+  } as const;
+  const text = formatStatus({ ...STATUS, identity_providers: [...STATUS.identity_providers, failing] }, NOW, false);
+  assert.match(text, /^Sidegate 1\.0\.0, degraded,.*\n.*\n(?:.*\n)*issuer 'corp': fails since 2026-11-21T09:30:00\.000Z: No metadata can be used\n/);
+});
+
 test("a target whose first checks failed is not said to be unchecked", () => {
   const target = { url: "http://127.0.0.1:1", health: "unknown", active: 0, ejected: false } as const;
   const shown = (reason: string): string =>
@@ -152,44 +162,16 @@ test("colours change no column", () => {
   assert.ok(formatTable(["LONG", "B"], rows, true).includes("\u001b[31mred"));
 });
 
-test("--watch shows the status again until it is stopped", async () => {
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-status-"));
-  const log = openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} });
-  const address = { kind: "unix", path: join(dir, "admin.sock") } as const;
-  const admin = await startAdmin({
-    address,
-    status: () => ({ ...STATUS, config: { ...STATUS.config, file: join(dir, "sidegate.yaml") } }),
-    metrics: { text: () => Promise.resolve("") },
-    reload: () => Promise.resolve({ outcome: "unchanged" }),
-    renew: () => Promise.resolve({ ok: true, message: "" }),
-    logout: () => Promise.resolve({ ok: true, message: "" }),
-    auth: NO_AUTH,
-    log,
-  });
-  writeFileSync(join(dir, "sidegate.yaml"), `admin: { listen: "unix:${address.path}" }\n`);
+test("--watch shows the status again until it is stopped", async (t) => {
+  const { dir, file } = await startTestAdmin(t, { status: (own) => ({ ...STATUS, config: { ...STATUS.config, file: join(own, "sidegate.yaml") } }) });
   const controller = new AbortController();
   const shown: string[] = [];
   const stdout = (text: string): void => {
     shown.push(text);
     if (shown.length === 2) controller.abort();
   };
-  try {
-    const io = {
-      env: {},
-      cwd: dir,
-      pid: 1,
-      stdin: () => assert.fail("read"),
-      stdout,
-      stderr: assert.fail,
-      isTty: true,
-      stopped: controller.signal,
-      onHangup: () => {},
-    };
-    assert.equal(await runCommand(["status", "sidegate.yaml", "--watch"], io), 0);
-  } finally {
-    await admin.close();
-    rmSync(dir, { recursive: true, force: true });
-  }
+  const { code } = await runInProcess(["status", file, "--watch"], dir, { stdout, stderr: assert.fail, isTty: true, stopped: controller.signal });
+  assert.equal(code, 0);
   assert.equal(shown.length, 2);
   for (const text of shown) assert.ok(text.startsWith("\u001b[H\u001b[2J\u001b[3JSidegate 1.0.0, \u001b[33mdegraded"), JSON.stringify(text));
 });

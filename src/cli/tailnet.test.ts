@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { runInProcess, type CommandRun } from "../../test/components/run-command.ts";
 import { TAILNET } from "../../test/components/tailnet-status.ts";
 import { waitFor } from "../../test/components/wait.ts";
-import { NO_AUTH } from "../../test/components/no-auth.ts";
-import { startAdmin } from "../admin/admin.ts";
+import { startTestAdmin } from "../../test/components/admin.ts";
 import type { ActionResult, GatewayStatus } from "../admin/status.ts";
-import { openLog } from "../telemetry/log.ts";
 import type { Io } from "./io.ts";
 import { formatTailnet } from "./tailnet-text.ts";
 
@@ -21,39 +18,11 @@ const BOT = { listener: "paper", address: "100.64.0.3", node: "bot\u001b[2J\nx",
 const FINE: Tailnet = { ...TAILNET, clients: [LAPTOP, BOT] };
 
 async function setUp(t: TestContext, tailnet: Tailnet | null, logout: () => Promise<ActionResult> = () => assert.fail("asked")) {
-  const dir = mkdtempSync(join(tmpdir(), "sidegate-tailnet-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const file = join(dir, "sidegate.yaml");
-  const at = NOW.toISOString();
-  writeFileSync(file, `admin: { listen: "unix:${dir}/admin.sock" }\n`);
-  writeFileSync(join(dir, "tailscaled.sock"), "");
-  const status: GatewayStatus = {
-    authorization_servers: [],
-    version: "1.0.0",
-    pid: 1,
-    started_at: at,
-    uptime_seconds: 1,
-    stopping: false,
-    config: { file, digest: "abc", loaded_at: at, refused: null },
-    listeners: [],
-    draining_listeners: 0,
-    state: { dir: "/state", error: "" },
-    routes: [],
-    upstreams: [],
-    certificates: [],
-    tailnet: tailnet && { ...tailnet, socket: join(dir, "tailscaled.sock") },
-  };
-  const admin = await startAdmin({
-    address: { kind: "unix", path: join(dir, "admin.sock") },
-    status: () => status,
-    metrics: { text: () => Promise.resolve("") },
-    reload: () => assert.fail("asked"),
-    renew: () => assert.fail("asked"),
+  const { dir, file, status } = await startTestAdmin(t, {
+    status: (own) => ({ tailnet: tailnet && { ...tailnet, socket: join(own, "tailscaled.sock") } }),
     logout,
-    auth: NO_AUTH,
-    log: openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: () => {} }),
   });
-  t.after(() => admin.close());
+  writeFileSync(join(dir, "tailscaled.sock"), "");
   const run = (args: string[], io: Partial<Io> = {}): Promise<CommandRun> =>
     runInProcess(["tailnet", ...args], dir, { env: { SIDEGATE_CONFIG: file, PATH: join(dir, "bin") }, ...io });
   /** Puts a program 'tailscale' on the PATH. */

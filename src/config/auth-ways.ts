@@ -2,7 +2,7 @@
 import { routePublicUrl } from "../lib/public-url.ts";
 import type { CheckContext } from "./check-context.ts";
 import type { Path } from "./problem.ts";
-import type { AuthWay, Client, Route } from "./types.ts";
+import type { AuthServer, AuthWay, Client, Route } from "./types.ts";
 
 export type WayPlace = {
   /** Of the way: `routes[0].auth[1]`. */
@@ -49,6 +49,11 @@ export function originOf(check: CheckContext, { routePath, route }: WayPlace): s
   return url === null ? null : (URL.parse(url)?.origin ?? null);
 }
 
+/** Whether people come in by it whom an issuer vouches for. */
+export function takesAssertions({ way: { oauth } }: Pick<WayPlace, "way">): boolean {
+  return oauth !== undefined && oauth.identity_assertions.length > 0;
+}
+
 /** The scopes with all that they include. */
 export function includedScopes(check: CheckContext, names: Iterable<string>): ReadonlySet<string> {
   const { scopes } = check.config.auth;
@@ -72,12 +77,10 @@ export function canActForItself(client: Client): boolean {
   return client.secret !== undefined || client.secret_file !== undefined || client.jwks_file !== undefined;
 }
 
-/** The host on which the server stands that all share, with its place; null when there is none, it does nothing, or it is this machine over plain HTTP. */
-export function sharedServerHost(check: CheckContext): { readonly path: Path; readonly host: string } | null {
+/** The server that all share; null when there is none, it does nothing, or it is this machine over plain HTTP. */
+export function sharedServer(check: CheckContext): AuthServer | null {
   const { server } = check.config.auth ?? {};
   if (server === undefined || !check.isSound(["auth", "server"]) || !soundWays(check).some(({ way }) => way.oauth !== undefined || way.session !== undefined))
     return null;
-  if (server.public_url === undefined) return server.host === undefined ? null : { path: ["auth", "server", "host"], host: server.host };
-  const { protocol, hostname } = new URL(server.public_url);
-  return protocol === "https:" ? { path: ["auth", "server", "public_url"], host: hostname } : null;
+  return server.public_url?.startsWith("http:") === true ? null : server;
 }

@@ -1,8 +1,9 @@
 // Checks `acme`: names that a CA can be asked for, and a challenge that can be answered.
 import { isLoopback, parseListenAddress } from "../lib/address.ts";
 import { orderRules, whyNotOrdered } from "../lib/host-cover.ts";
-import { sharedServerHost } from "./auth-ways.ts";
+import { sharedServer } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
+import { arePlacesSound, hostsBy } from "./check-hosts.ts";
 import { type Path, quote } from "./problem.ts";
 import { type TlsObject, isTermination, modeOf } from "./tls-objects.ts";
 import type { Acme, Listener, Route } from "./types.ts";
@@ -31,10 +32,24 @@ export function checkAcme(check: CheckContext, object: TlsObject): void {
   if (acme.domains !== undefined || users.length === 0) return;
   if (users.some(([, listener]) => listener.protocol === "tcp")) {
     check.report(path, "'acme' on a TCP listener needs 'domains': no routes say for which names it is", "key");
-  } else if (check.isSound(["routes"]) && !routesOf(check, users).some(([, route]) => route.host !== undefined) && sharedServerHost(check) === null) {
+  } else if (check.isSound(["routes"]) && check.isSound(["auth", "server"]) && arePlacesSound(check) && !hasHosts(check, acme, users)) {
     const remedy = "give the routes their 'host', or name the hosts in 'domains'";
     check.report(path, `'acme' has nothing to order: no route ${users.length === 1 ? "of this listener " : ""}has a 'host'; ${remedy}`, "key");
   }
+}
+
+/** Whether clients surely come to one of the listeners by a name; by that of a 'public_url' alone the CA must take it, too: of a host, it is told. */
+function hasHosts(check: CheckContext, acme: Acme, users: TlsObject["users"]): boolean {
+  const hostsAt = hostsBy(check);
+  const rules = orderRules(acme);
+  const server = sharedServer(check);
+  return users.some(
+    ([name]) =>
+      (server !== null && hostsAt(server, name).some(({ isCertain }) => isCertain)) ||
+      routesOf(check, users).some(([, route]) =>
+        hostsAt(route, name).some(({ host, key, isCertain }) => isCertain && (key === "host" || whyNotOrdered(host, rules) === null)),
+      ),
+  );
 }
 
 function checkDns(check: CheckContext, path: Path, acme: Acme): void {

@@ -1,9 +1,9 @@
 // Checks the ways in by OAuth, issuers and sessions: that somebody can come in by them, and that clients can be told where the route is.
 import { nearest } from "../lib/nearest.ts";
 import { routePublicUrl } from "../lib/public-url.ts";
-import { type WayPlace, canActForItself, includedScopes, isAddressSound } from "./auth-ways.ts";
+import { type WayPlace, canActForItself, includedScopes, isAddressSound, takesAssertions } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
-import { checkPeople, loginKinds } from "./check-people.ts";
+import { checkPeople, ISSUER_KEYS, loginKinds } from "./check-people.ts";
 import { checkDefaultPort } from "./check-public-url.ts";
 import { type Path, quote } from "./problem.ts";
 import type { OAuthWay, Route, SessionWay } from "./types.ts";
@@ -14,8 +14,9 @@ export function checkWays(check: CheckContext, ways: readonly WayPlace[]): void 
     if (oauth !== undefined) {
       const at = [...path, "oauth"];
       checkAddress(check, at, route, routePath);
-      checkPeople(check, [...at, "allow"], oauth.allow, "oauth");
-      if (checkGrants(check, at, oauth)) checkAnybody(check, at, oauth);
+      checkPeople(check, [...at, "allow"], oauth.allow, takesAssertions({ way }) ? "assertions" : "oauth");
+      checkAssertions(check, at, oauth);
+      if (checkGrants(check, at, oauth)) checkAnybody(check, at, oauth, takesAssertions({ way }));
       checkMachines(check, at, oauth);
     }
     if (session !== undefined) {
@@ -57,14 +58,15 @@ function checkResource(check: CheckContext, path: Path, route: Route, routePath:
 }
 
 /** Whether people come in by the way: not where it is for machines alone. */
-function checkGrants(check: CheckContext, path: Path, { grants, allow }: OAuthWay): boolean {
+function checkGrants(check: CheckContext, path: Path, way: OAuthWay): boolean {
+  const { grants, allow } = way;
   const isForPeople = grants.includes("authorization_code");
   const isForMachines = grants.includes("client_credentials");
   if (!isForPeople && grants.includes("refresh_token"))
     check.report([...path, "grants"], "'refresh_token' does nothing without 'authorization_code': clients that act for themselves get no refresh token", "key");
   if (allow?.clients !== undefined && !isForMachines)
     check.report([...path, "allow", "clients"], "'clients' matches nobody: 'grants' is without 'client_credentials'", "key");
-  if (!isForPeople && isForMachines && allow?.clients === undefined)
+  if (!isForPeople && isForMachines && allow?.clients === undefined && way.identity_assertions.length === 0)
     check.report(path, "'oauth' lets nobody in: its only grant is 'client_credentials', and 'allow' names no 'clients'", "key");
   const isForClientsAlone = allow !== undefined && Object.keys(allow).every((key) => key === "clients");
   if (isForPeople && isForClientsAlone && check.isSound([...path, "allow"]) && check.isSound(["auth", "login"])) {
@@ -75,14 +77,23 @@ function checkGrants(check: CheckContext, path: Path, { grants, allow }: OAuthWa
   return isForPeople && !isForClientsAlone;
 }
 
+/** Each issuer is known, and says something of its people that 'allow' asks for. */
+function checkAssertions(check: CheckContext, path: Path, { identity_assertions: names, allow }: OAuthWay): void {
+  const at = [...path, "identity_assertions"];
+  for (const [place, name] of check.items(at, names)) checkIssuerName(check, place, name);
+  if (names.length === 0 || !check.isSound([...path, "allow"]) || ISSUER_KEYS.some((key) => allow?.[key] !== undefined)) return;
+  check.report(at, "'identity_assertions' lets nobody in: name people of the issuer in 'allow', by 'users', 'emails', 'domains', 'groups' or 'claims'", "key");
+}
+
 /** Some login must be able to show somebody whom the way takes. */
-function checkAnybody(check: CheckContext, path: Path, { allow }: OAuthWay | SessionWay): void {
+function checkAnybody(check: CheckContext, path: Path, { allow }: OAuthWay | SessionWay, isVouched = false): void {
   if (!check.isSound(["auth", "login"])) return;
   const kind = String(path.at(-1));
   const kinds = loginKinds(check.config.auth.login);
   if (kinds.length === 0) {
     const remedy = "give 'auth.login' one of 'github', 'oidc', 'password' and 'tailnet: true'";
-    check.report(path, `'${kind}' lets nobody in: there is no way to log in; ${remedy}`, "key");
+    const whom = `'${kind}' lets nobody in${isVouched ? " but by 'identity_assertions'" : ""}`;
+    check.report(path, `${whom}: there is no way to log in; ${remedy}${isVouched ? ", or write 'grants: [client_credentials]'" : ""}`, "key");
   } else if (allow === undefined && !kinds.includes("password") && !kinds.includes("tailnet")) {
     const anybody = kinds.includes("github") ? `; github_users: ["*"] admits anybody who has a GitHub account` : "";
     const keys = kinds.includes("github") ? "'github_users' or 'github_orgs'" : "'domains', 'groups' or 'emails'";

@@ -6,7 +6,7 @@ import type { CheckContext } from "./check-context.ts";
 import { checkWays } from "./check-auth-ways.ts";
 import { checkPeople } from "./check-people.ts";
 import { checkScopes, isReserved } from "./check-scopes.ts";
-import { type Path, quote } from "./problem.ts";
+import { formatPath, type Path, quote } from "./problem.ts";
 import { tailnetPort } from "./tailnet-listeners.ts";
 import type { Client, Issuer, Listener } from "./types.ts";
 
@@ -14,6 +14,9 @@ import type { Client, Issuer, Listener } from "./types.ts";
 const ENDPOINTS = ["/authorize", "/token", "/register", "/revoke", "/introspect", "/callback", "/jwks", "/verify"];
 const WELL_KNOWN = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/oauth-protected-resource"];
 const PAGES = "/.sidegate";
+const ASSERTION_TYPE = "oauth-id-jag+jwt";
+/** What an issuer has for its access tokens, and not for its identity assertions. */
+const TOKEN_KEYS = ["introspection", "scopes_claim", "grants"] as const;
 
 export function checkAuth(check: CheckContext): void {
   const ways = soundWays(check);
@@ -50,7 +53,7 @@ function checkIssuers(check: CheckContext, ways: readonly WayPlace[], own: reado
   const issuers: unknown = check.config.auth?.issuers;
   if (typeof issuers !== "object" || issuers === null || Array.isArray(issuers)) return;
   const servers = new Set(serverOrigins(check, own));
-  const named = new Set(ways.flatMap(({ way }) => way.issuer?.name ?? []));
+  const named = new Set(ways.flatMap(({ way }) => [way.issuer?.name ?? [], way.oauth?.identity_assertions ?? []].flat()));
   // A name that no issuer has may be meant for this one.
   const isSure = areWaysSound(check) && named.isSubsetOf(new Set(Object.keys(issuers)));
   const seen = new Map<string, string>();
@@ -65,11 +68,37 @@ function checkIssuers(check: CheckContext, ways: readonly WayPlace[], own: reado
       if (servers.has(issuer.issuer.replace(/\/$/, "")))
         check.report([...path, "issuer"], `Issuer ${shown} is this gateway itself: its own tokens are taken by 'oauth'`);
     }
+    checkAudience(check, path, name, issuer, ways);
+    const isForAssertionsAlone = isSure && named.has(name) && !ways.some(({ way }) => way.issuer?.name === name);
+    for (const key of isForAssertionsAlone ? TOKEN_KEYS : [])
+      if (check.isThere([...path, key]) && check.isWritten([...path, key]))
+        check.warn([...path, key], `'${key}' does nothing: it is for access tokens of issuer ${quote(name)}, which no route takes by 'issuer'`, "key");
+    for (const [at, type] of check.items([...path, "types"], issuer.types))
+      if (type.toLowerCase().replace(/^application\//, "") === ASSERTION_TYPE)
+        check.report(
+          at,
+          `Type ${quote(check.text(at, type))} is that of identity assertions, which open no route themselves: they are taken by 'identity_assertions' of 'oauth'`,
+        );
     if (check.isSound([...path, "grants"]))
       for (const [i, grant] of (issuer.grants ?? []).entries()) checkPeople(check, [...path, "grants", i, "allow"], grant.allow, "issuer");
     if (isSure && check.isSound(path) && !named.has(name))
-      check.warn(path, `Issuer ${quote(name)} does nothing: no route has it in its 'auth', as { issuer: { name: ${name} } }`, "key");
+      check.warn(
+        path,
+        `Issuer ${quote(name)} does nothing: no route has it in its 'auth', as { issuer: { name: ${name} } } or in 'identity_assertions' of 'oauth'`,
+        "key",
+      );
   }
+}
+
+/** Access tokens that were meant for others open nothing; identity assertions are for our authorization server in any case. */
+function checkAudience(check: CheckContext, path: Path, name: string, { audience }: Issuer, ways: readonly WayPlace[]): void {
+  const user = ways.find(({ way }) => way.issuer?.name === name);
+  if (audience !== undefined || user === undefined || !check.isThere(path)) return;
+  check.report(
+    path,
+    `Missing key 'audience' in ${formatPath(path)}: ${routeText(user.routePath)} takes its tokens by 'issuer', and one that was meant for another service must open nothing; write the audience that its tokens have for this one, or a list of which one is enough`,
+    "key",
+  );
 }
 
 function checkClients(check: CheckContext, own: readonly WayPlace[]): void {

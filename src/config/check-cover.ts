@@ -1,11 +1,13 @@
 // Looks at certificates beside the routes: hosts that no certificate covers, and certificates that clients refuse or soon will.
 import { Breather } from "../lib/breather.ts";
 import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
+import type { Placed } from "../lib/listener-hosts.ts";
 import { knownChain } from "../lib/pem-memory.ts";
 import type { CertificateFacts, Chain } from "../lib/pem.ts";
-import { sharedServerHost } from "./auth-ways.ts";
+import { sharedServer } from "./auth-ways.ts";
 import { routesOf } from "./check-acme.ts";
 import type { CheckContext } from "./check-context.ts";
+import { arePlacesSound, hostsBy } from "./check-hosts.ts";
 import { type Path, quote, quoteFile } from "./problem.ts";
 import { type TlsObject, filePairs, isTermination, tlsObjects } from "./tls-objects.ts";
 import type { Tls, UpstreamEntry } from "./types.ts";
@@ -64,30 +66,31 @@ function warningsOf(chain: Chain, now: number): string[] {
   return chain.gap === null ? dates : [...dates, chain.gap];
 }
 
-/** Compares the hosts of the routes with what a listener has certificates for. */
+/** Compares the names by which clients come with what a listener has certificates for. */
 function checkHosts(check: CheckContext, { path, tls, users }: TlsObject, chains: readonly Chain[]): void {
   const names = new Set(chains.flatMap((chain) => chain.names));
   const seen = new Set<string>();
-  const server = sharedServerHost(check);
+  const server = sharedServer(check);
+  const hostsAt = hostsBy(check);
   for (const user of users) {
-    if (server !== null && user[1].protocol === "http") {
-      seen.add(`${user[0]}\0${server.host.toLowerCase()}`);
-      checkHost(check, server.path, server.host, { listener: user[0], tls, isFor: path, names, chains });
-    }
-    for (const [i, route] of routesOf(check, [user])) {
-      const key = `${user[0]}\0${route.host?.toLowerCase() ?? ""}`;
-      if (seen.has(key)) continue;
-      seen.add(key);
-      if (route.host === undefined) {
-        if (chains.length === 0 && !tls.internal && !tls.tailscale && tls.acme?.domains === undefined)
-          check.warn(
-            ["routes", i],
-            `Route has no 'host', and listener '${user[0]}' gets certificates from 'acme' alone: for hosts that no other route names there is none, so that clients cannot connect; name them in 'domains'`,
-            "key",
-          );
-      } else {
-        checkHost(check, ["routes", i, "host"], route.host, { listener: user[0], tls, isFor: path, names, chains });
+    const [listener] = user;
+    const placed: [Path, Placed][] = routesOf(check, [user]).map(([i, route]) => [["routes", i], route]);
+    if (server !== null && user[1].protocol === "http") placed.unshift([["auth", "server"], server]);
+    for (const [at, one] of placed) {
+      const hosts = hostsAt(one, listener).filter(({ isCertain }) => isCertain);
+      for (const { host, key } of hosts) {
+        if (seen.has(`${listener}\0${host}`)) continue;
+        seen.add(`${listener}\0${host}`);
+        checkHost(check, [...at, key], key === "host" ? (one.host ?? host) : host, { listener, tls, isFor: path, names, chains });
       }
+      if (hosts.length > 0 || one === server || seen.has(listener)) continue;
+      seen.add(listener);
+      if (arePlacesSound(check) && chains.length === 0 && !tls.internal && !tls.tailscale && tls.acme?.domains === undefined)
+        check.warn(
+          at,
+          `Route has no 'host', and listener '${listener}' gets certificates from 'acme' alone: for hosts that no other route names there is none, so that clients cannot connect; name them in 'domains'`,
+          "key",
+        );
     }
   }
 }
@@ -118,6 +121,9 @@ function checkHost(
   }
   const reason = whyNotOrdered(host, orderRules(tls.acme));
   const place = `${isFor.length === 1 ? "" : `listeners.${listener}.`}tls`;
-  if (reason !== null)
-    check.report(at, `Host ${shown} ${reason}; ${host.startsWith("*.") ? "or " : ""}give '${place}' a certificate file for it, or 'internal: true'`);
+  if (reason === null) return;
+  const message = `Host ${shown} ${reason}; ${host.startsWith("*.") ? "or " : ""}give '${place}' a certificate file for it, or 'internal: true'`;
+  // A 'public_url' is there to tell clients of the route: the listener may be for other names, so that one which no CA takes refuses no file.
+  if (at[0] === "routes" && at.at(-1) === "public_url") check.warn(at, message);
+  else check.report(at, message);
 }

@@ -3,7 +3,7 @@ import { type ListenPlace, collide, formatAddress, isLoopback, parseDialAddress,
 import { parseSizeBytes } from "../lib/duration.ts";
 import { nearest } from "../lib/nearest.ts";
 import { isNeighbour } from "../lib/target.ts";
-import { sharedServerHost } from "./auth-ways.ts";
+import { sharedServer } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { checkTls } from "./check-tls.ts";
 import { upstreamKind } from "./check-upstreams.ts";
@@ -79,7 +79,7 @@ function checkHttp(check: CheckContext, path: Path, listener: HttpListener): voi
 function credentialsOf(check: CheckContext, name: string): string | null {
   const ways = routesOf(check, name).flatMap(({ auth }) => (Array.isArray(auth) ? auth : []));
   // The server that all share is on every listener.
-  const isLogin = ways.some((way) => way?.oauth !== undefined || way?.session !== undefined) || sharedServerHost(check) !== null;
+  const isLogin = ways.some((way) => way?.oauth !== undefined || way?.session !== undefined) || sharedServer(check) !== null;
   if (isLogin) return check.config.auth?.login?.password === undefined ? "logins and tokens" : "passwords and tokens";
   return ways.length > 0 ? "tokens" : null;
 }

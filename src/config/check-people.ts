@@ -18,6 +18,8 @@ const TELLERS: Readonly<Record<Exclude<keyof AllowPeople, "clients">, readonly L
   claims: ["oidc"],
   tailnet: ["tailnet"],
 };
+/** What issuers tell of people. */
+export const ISSUER_KEYS = ["users", "emails", "domains", "groups", "claims"] as const;
 const GITHUB_KEYS = ["github_users", "github_orgs", "github_teams"] as const;
 
 /** The logins that the file has. */
@@ -27,15 +29,16 @@ export function loginKinds(login: Login): LoginKind[] {
 
 /**
  * Checks the people of a way, a scope or a grant.
- * @param by what shows who they are: our own login, with or without clients that act for themselves, or the tokens of an issuer
+ * @param by what shows who they are: our own login, with or without clients that act for themselves, the same or the identity assertions of an issuer, or
+ * the tokens of an issuer
  */
-export function checkPeople(check: CheckContext, path: Path, allow: AllowPeople | undefined, by: "oauth" | "session" | "issuer"): void {
+export function checkPeople(check: CheckContext, path: Path, allow: AllowPeople | undefined, by: "oauth" | "assertions" | "session" | "issuer"): void {
   if (allow === undefined || !check.isSound(path)) return;
   if (by === "issuer") checkForIssuer(check, path, allow);
-  else checkForLogin(check, path, allow);
+  else checkForLogin(check, path, allow, by === "assertions");
   if (by === "session" && allow.clients !== undefined)
     check.report([...path, "clients"], "'clients' matches nobody: a client that acts for itself has no browser; its way is 'oauth'", "key");
-  if (by === "oauth") checkKnownClients(check, path, allow);
+  if (by === "oauth" || by === "assertions") checkKnownClients(check, path, allow);
   if (by !== "issuer" && allow.github_users?.includes("*") === true) {
     const others = GITHUB_KEYS.filter((key) => allow[key] !== undefined && (key !== "github_users" || (allow.github_users?.length ?? 0) > 1));
     if (others.length > 0) {
@@ -45,14 +48,15 @@ export function checkPeople(check: CheckContext, path: Path, allow: AllowPeople 
   }
 }
 
-function checkForLogin(check: CheckContext, path: Path, allow: AllowPeople): void {
+function checkForLogin(check: CheckContext, path: Path, allow: AllowPeople, isVouched: boolean): void {
   if (!check.isSound(["auth", "login"])) return;
   const kinds = loginKinds(check.config.auth.login);
   // That there is no login at all is said once, of the way.
   if (kinds.length === 0) return;
   if (kinds.includes("oidc") && !kinds.includes("password")) checkSubjects(check, path, allow);
+  const told = new Set<string>(isVouched ? ISSUER_KEYS : []);
   for (const [key, tellers] of Object.entries(TELLERS)) {
-    if (allow[key as keyof AllowPeople] === undefined || tellers.some((kind) => kinds.includes(kind))) continue;
+    if (allow[key as keyof AllowPeople] === undefined || told.has(key) || tellers.some((kind) => kinds.includes(kind))) continue;
     const names = tellers.map((kind) => (kind === "tailnet" ? "'tailnet: true'" : `'${kind}'`));
     const missing = names.length === 1 ? `no ${names.join("")}` : `neither ${names.join(" nor ")}`;
     check.report([...path, key], `'${key}' matches nobody: 'auth.login' has ${missing}; add it there, or take the key away`, "key");

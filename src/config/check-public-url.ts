@@ -16,7 +16,8 @@ function servingOf(check: CheckContext, route: Route): Serving[] {
   return check.entries<Listener>("listeners").filter(([name, { protocol }]) => protocol === "http" && (route.listeners?.includes(name) ?? true));
 }
 
-function hasProxies(check: CheckContext): boolean {
+/** Whether proxies are trusted, or that cannot be told. */
+export function hasProxies(check: CheckContext): boolean {
   const trusted: unknown = check.config.trusted_proxies;
   return !check.isSound(["trusted_proxies"]) || !Array.isArray(trusted) || trusted.length > 0;
 }

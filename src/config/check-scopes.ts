@@ -1,6 +1,6 @@
 // Checks scopes: that somebody can have those that are asked for, and what they include.
 import { nearest } from "../lib/nearest.ts";
-import { type WayPlace, areWaysSound, includedScopes } from "./auth-ways.ts";
+import { type WayPlace, areWaysSound, includedScopes, takesAssertions } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { checkPeople } from "./check-people.ts";
 import { type Path, quote } from "./problem.ts";
@@ -90,7 +90,7 @@ function checkEntries(check: CheckContext, ways: readonly WayPlace[]): void {
           `Scope ${quote(check.text(at, included))} is unknown: no route asks for it; ${meant === null ? "take it away" : `did you mean '${meant}'?`}`,
         );
     }
-    checkPeople(check, [...path, "allow"], scope.allow, "oauth");
+    checkPeople(check, [...path, "allow"], scope.allow, ways.some(takesAssertions) ? "assertions" : "oauth");
   }
   if (!check.isSound(["auth", "scopes"])) return;
   checkCycles(check, entries);

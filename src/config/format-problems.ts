@@ -15,6 +15,19 @@ export function formatWarnings(warnings: readonly Problem[], source: string): st
   return format(warnings, source, "warning: ", "warnings");
 }
 
+/** What refused a file and, after it, what else there is to say of it: a warning may be why. Ends with a line break. */
+export function formatRefusal({
+  problems,
+  warnings,
+  source,
+}: {
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly Problem[];
+  readonly source: string;
+}): string {
+  return [formatProblems(problems, source), formatWarnings(warnings, source)].filter((text) => text !== "").join("\n");
+}
+
 function format(problems: readonly Problem[], source: string, word: string, plural: string): string {
   // Nothing in a file may move the cursor of a terminal.
   // oxlint-disable-next-line no-control-regex -- they are what is replaced

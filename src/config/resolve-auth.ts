@@ -2,7 +2,7 @@
 import { explainJwks } from "../lib/jwks.ts";
 import { nearest } from "../lib/nearest.ts";
 import { type PasswordFile, parsePasswordFile } from "../lib/password-file.ts";
-import { soundWays } from "./auth-ways.ts";
+import { soundWays, takesAssertions } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import type { FileReader } from "./file-reader.ts";
 import { type Path, quote } from "./problem.ts";
@@ -77,13 +77,15 @@ function checkKnown(check: CheckContext, people: People): void {
   }
 }
 
-/** What the ways by our own login, and the scopes, say of people. */
+/** What the ways by our own login, and the scopes, say of people. Whom an issuer vouches for nobody knows here. */
 function allowLists(check: CheckContext): [Path, AllowPeople | undefined][] {
-  const ways = soundWays(check).flatMap(({ path, way }) =>
-    (["oauth", "session"] as const).map((kind): [Path, AllowPeople | undefined] => [[...path, kind, "allow"], way[kind]?.allow]),
-  );
+  const all = soundWays(check);
+  const isVouched = all.some(takesAssertions);
+  const ways = all
+    .filter((place) => !takesAssertions(place))
+    .flatMap(({ path, way }) => (["oauth", "session"] as const).map((kind): [Path, AllowPeople | undefined] => [[...path, kind, "allow"], way[kind]?.allow]));
   const scopes: unknown = check.config.auth.scopes;
-  if (typeof scopes !== "object" || scopes === null || Array.isArray(scopes)) return ways;
+  if (typeof scopes !== "object" || scopes === null || Array.isArray(scopes) || isVouched) return ways;
   const entries = Object.entries(scopes as Record<string, Scope | null>);
   return [...ways, ...entries.map(([name, scope]): [Path, AllowPeople | undefined] => [["auth", "scopes", name, "allow"], scope?.allow])];
 }

@@ -214,7 +214,7 @@ export interface CertificateFiles {
   key_file: string;
 }
 /**
- * Certificates from an ACME CA (RFC 8555) for every host of the routes that no file covers: ordered before the first client asks, renewed for ever, kept in state.dir. Using it means agreeing to the CA's terms of service.
+ * Certificates from an ACME CA (RFC 8555) for every host by which clients come and that no file covers ('host', 'public_url', auth.server): ordered before the first client asks, renewed for ever, kept in state.dir. Using it means agreeing to the CA's terms of service.
  */
 export interface Acme {
   /**
@@ -235,7 +235,7 @@ export interface Acme {
   challenge?: "http-01" | "tls-alpn-01" | "dns-01";
   dns?: AcmeDns;
   /**
-   * Further names, each a certificate of its own, or lists of names that share one. Default: one certificate for each host of the routes.
+   * Further names, each a certificate of its own, or lists of names that share one. Default: none; each host by which clients come has a certificate anyway.
    */
   domains?: AcmeDomain[];
   eab?: AcmeEab;
@@ -646,9 +646,9 @@ export interface Issuer {
    */
   issuer: string;
   /**
-   * Audience that its tokens must have, or a list of which one is enough: a token that was meant for another service opens nothing here.
+   * Audience that its tokens must have, or a list of which one is enough: a token that was meant for another service opens nothing here. Routes with 'issuer' need it, 'identity_assertions' do not.
    */
-  audience: string | string[];
+  audience?: string | string[];
   /**
    * Where its keys are. Default: what its metadata says.
    */
@@ -1134,6 +1134,10 @@ export interface OAuthWay {
    */
   optional_scopes: string[];
   allow?: AllowPeople;
+  /**
+   * Names of entries of auth.issuers whose identity assertions (ID-JAG) clients may exchange for tokens, without a browser, for people of theirs whom 'allow' admits by 'users', 'emails', 'domains', 'groups' or 'claims'.
+   */
+  identity_assertions: string[];
   /**
    * Grants that clients may use.
    */

@@ -9,7 +9,7 @@ function append(all, more) {
 }
 export const validate = validate21;
 
-const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"tailscale":{"$ref":"#/definitions/Tailscale"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tailscale":{"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"socket_path"},"state_dir":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}},"scopes":{"type":"object","propertyNames":{"format":"scope"},"additionalProperties":{"$ref":"#/definitions/Scope"}},"issuers":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Issuer"}},"login":{"$ref":"#/definitions/Login"},"clients":{"type":"array","items":{"$ref":"#/definitions/Client"}},"server":{"$ref":"#/definitions/AuthServer"}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]},"AllowTailnet":{"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TailnetMatch":{"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"public_url":{"type":"string","format":"public_url"},"mcp":{"$ref":"#/definitions/Mcp"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"oauth":{"$ref":"#/definitions/OAuthWay"},"issuer":{"$ref":"#/definitions/IssuerWay"},"session":{"$ref":"#/definitions/SessionWay"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}},"Scope":{"type":"object","additionalProperties":false,"properties":{"description":{"type":"string","minLength":1,"maxLength":200},"includes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"AllowPeople":{"type":"object","additionalProperties":false,"properties":{"github_users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_user"}},"github_orgs":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_org"}},"github_teams":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_team"}},"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"emails":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"email"}},"domains":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"domain"}},"groups":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"claims":{"type":"object","minProperties":1,"additionalProperties":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"clients":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"client_id"}}},"minProperties":1},"Issuer":{"type":"object","additionalProperties":false,"required":["issuer","audience"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","Ed25519","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}},"ScopeGrant":{"type":"object","additionalProperties":false,"required":["scopes","allow"],"properties":{"scopes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"Introspection":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"url":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"cache":{"type":"string","format":"duration"}}},"Login":{"type":"object","additionalProperties":false,"properties":{"github":{"$ref":"#/definitions/GithubLogin"},"oidc":{"$ref":"#/definitions/OidcLogin"},"password":{"$ref":"#/definitions/PasswordLogin"},"tailnet":{"type":"boolean"}}},"GithubLogin":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"base_url":{"type":"string","format":"https_url"},"ca_file":{"type":"string","minLength":1}}},"OidcLogin":{"type":"object","additionalProperties":false,"required":["issuer","client_id"],"properties":{"issuer":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"name":{"type":"string","minLength":1,"maxLength":40},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"groups_claim":{"type":"string","minLength":1},"ca_file":{"type":"string","minLength":1}}},"PasswordLogin":{"type":"object","additionalProperties":false,"required":["users_file"],"properties":{"users_file":{"type":"string","minLength":1}}},"Client":{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"string","format":"client_id"},"name":{"type":"string","minLength":1,"maxLength":80},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1},"jwks_file":{"type":"string","minLength":1},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"redirect_uris":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"redirect_uri"}}}},"AuthServer":{"type":"object","additionalProperties":false,"properties":{"host":{"type":"string","format":"host_name"},"public_url":{"type":"string","format":"origin_url"}},"minProperties":1},"OAuthWay":{"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"login_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}},"IssuerWay":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"SessionWay":{"type":"object","additionalProperties":false,"properties":{"allow":{"$ref":"#/definitions/AllowPeople"},"lifetime":{"type":"string","format":"positive_duration"}}},"Mcp":{"type":"object","additionalProperties":false,"properties":{"session_binding":{"type":"boolean"}}}}};
+const schema6 = {"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"required":["version","listeners"],"properties":{"version":{"const":1},"log":{"$ref":"#/definitions/Log"},"access_log":{"$ref":"#/definitions/AccessLog"},"state":{"$ref":"#/definitions/State"},"admin":{"$ref":"#/definitions/Admin"},"drain_timeout":{"type":"string","format":"duration"},"trusted_proxies":{"type":"array","items":{"type":"string","format":"network"}},"tls":{"$ref":"#/definitions/Tls"},"alerts":{"$ref":"#/definitions/Alerts"},"tailscale":{"$ref":"#/definitions/Tailscale"},"upstreams":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/UpstreamEntry"}},"auth":{"$ref":"#/definitions/Auth"},"listeners":{"type":"object","minProperties":1,"propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Listener"}},"routes":{"type":"array","items":{"$ref":"#/definitions/Route"}}},"definitions":{"Log":{"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}},"AccessLog":{"anyOf":[{"type":"string","enum":["stdout","off"]},{"$ref":"#/definitions/AccessLogFiles"}]},"AccessLogFiles":{"type":"object","additionalProperties":false,"required":["dir"],"properties":{"dir":{"type":"string","minLength":1},"retention":{"type":"string","format":"duration"},"max_size":{"type":"string","format":"size"}}},"State":{"type":"object","additionalProperties":false,"properties":{"dir":{"type":"string","minLength":1}}},"Admin":{"type":"object","additionalProperties":false,"properties":{"listen":{"type":"string","format":"listen_address"}}},"Alerts":{"type":"object","additionalProperties":false,"required":["webhook"],"properties":{"webhook":{"$ref":"#/definitions/Webhook"}}},"Webhook":{"type":"object","additionalProperties":false,"properties":{"url":{"type":"string","format":"http_url"},"url_file":{"type":"string","minLength":1},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1}}},"Tailscale":{"type":"object","additionalProperties":false,"properties":{"hostname":{"type":"string","format":"tailnet_hostname"},"auth_key":{"type":"string","format":"auth_key"},"auth_key_file":{"type":"string","minLength":1},"tags":{"type":"array","items":{"type":"string","format":"tailnet_tag"},"uniqueItems":true},"control_url":{"type":"string","format":"control_url"},"extra_args":{"type":"array","items":{"type":"string","minLength":1}},"accept_dns":{"type":"boolean"},"ephemeral":{"type":"boolean"},"timeout":{"type":"string","format":"positive_duration"},"seal":{"type":"boolean"},"tun":{"type":"boolean"},"socket":{"type":"string","format":"socket_path"},"state_dir":{"type":"string","minLength":1}}},"Tls":{"type":"object","additionalProperties":false,"properties":{"mode":{"enum":["disabled","application","behind_proxy","auto"]},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"certificates":{"type":"array","items":{"$ref":"#/definitions/CertificateFiles"},"minItems":1},"acme":{"$ref":"#/definitions/Acme"},"tailscale":{"type":"boolean"},"internal":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"client_auth":{"enum":["request","require"]},"min_tls_version":{"enum":["1.2","1.3"]},"cipher_suites":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"cipher_suite"}},"hsts_enabled":{"type":"boolean"},"hsts_max_age":{"type":"integer","minimum":0},"hsts_include_subdomains":{"type":"boolean"},"hsts_preload":{"type":"boolean"},"security_headers":{"type":"boolean"}}},"Acme":{"type":"object","additionalProperties":false,"properties":{"email":{"type":"string","format":"email"},"directory":{"type":"string","format":"acme_directory"},"ca_file":{"type":"string","minLength":1},"challenge":{"enum":["http-01","tls-alpn-01","dns-01"]},"dns":{"$ref":"#/definitions/AcmeDns"},"domains":{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AcmeDomain"}},"eab":{"$ref":"#/definitions/AcmeEab"},"http_port":{"type":"integer","minimum":1,"maximum":65535},"https_port":{"type":"integer","minimum":1,"maximum":65535}}},"AcmeDomain":{"anyOf":[{"type":"string","format":"acme_name"},{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"acme_name"}}]},"AcmeDns":{"type":"object","discriminator":{"propertyName":"provider"},"oneOf":[{"$ref":"#/definitions/CloudflareDns"},{"$ref":"#/definitions/ExecDns"}]},"CloudflareDns":{"type":"object","additionalProperties":false,"required":["provider"],"properties":{"provider":{"const":"cloudflare"},"api_token":{"type":"string","format":"header_value","minLength":1},"api_token_file":{"type":"string","minLength":1},"api_url":{"type":"string","format":"http_url"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"ExecDns":{"type":"object","additionalProperties":false,"required":["provider","command"],"properties":{"provider":{"const":"exec"},"command":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}},"timeout":{"type":"string","format":"positive_duration"},"resolvers":{"type":"array","minItems":1,"items":{"type":"string","format":"dns_server"}},"propagation_timeout":{"type":"string","format":"positive_duration"}}},"AcmeEab":{"type":"object","additionalProperties":false,"required":["kid"],"properties":{"kid":{"type":"string","minLength":1},"hmac_key":{"type":"string","format":"base64url"},"hmac_key_file":{"type":"string","minLength":1}}},"CertificateFiles":{"type":"object","additionalProperties":false,"required":["cert_file","key_file"],"properties":{"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1}}},"UpstreamEntry":{"anyOf":[{"$ref":"#/definitions/UpstreamUrl"},{"$ref":"#/definitions/Upstream"}]},"UpstreamUrl":{"type":"string","format":"target"},"Upstream":{"type":"object","additionalProperties":false,"required":["targets"],"properties":{"targets":{"type":"array","minItems":1,"uniqueItems":true,"items":{"$ref":"#/definitions/UpstreamUrl"}},"remote":{"type":"boolean"},"ca_file":{"type":"string","minLength":1},"server_name":{"type":"string","format":"host_name"},"cert_file":{"type":"string","minLength":1},"key_file":{"type":"string","minLength":1},"insecure_skip_verify":{"type":"boolean"},"authorization":{"type":"string","format":"header_value","minLength":1},"authorization_file":{"type":"string","minLength":1},"max_connections":{"type":"integer","minimum":0},"health":{"$ref":"#/definitions/HttpHealth"},"ejection":{"$ref":"#/definitions/Ejection"},"timeouts":{"$ref":"#/definitions/UpstreamTimeouts"}}},"HttpHealth":{"type":"object","additionalProperties":false,"required":["path"],"properties":{"path":{"type":"string","format":"request_path"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1}}},"Ejection":{"type":"object","additionalProperties":false,"properties":{"failures":{"type":"integer","minimum":1},"duration":{"type":"string","format":"positive_duration"}}},"UpstreamTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"response_headers":{"type":"string","format":"duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"duration"},"keep_alive":{"type":"string","format":"positive_duration"}}},"Auth":{"type":"object","additionalProperties":false,"properties":{"tokens":{"type":"array","items":{"$ref":"#/definitions/Token"}},"scopes":{"type":"object","propertyNames":{"format":"scope"},"additionalProperties":{"$ref":"#/definitions/Scope"}},"issuers":{"type":"object","propertyNames":{"format":"name"},"additionalProperties":{"$ref":"#/definitions/Issuer"}},"login":{"$ref":"#/definitions/Login"},"clients":{"type":"array","items":{"$ref":"#/definitions/Client"}},"server":{"$ref":"#/definitions/AuthServer"}}},"Token":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"sha256":{"type":"string","format":"sha256"},"sha256_file":{"type":"string","minLength":1},"scopes":{"type":"array","items":{"type":"string","format":"scope"}}}},"Listener":{"type":"object","discriminator":{"propertyName":"protocol"},"oneOf":[{"$ref":"#/definitions/HttpListener"},{"$ref":"#/definitions/TcpListener"}]},"HttpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen"],"properties":{"protocol":{"const":"http"},"listen":{"type":"string","format":"listen_address"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"insecure":{"type":"boolean"},"max_header_size":{"type":"string","format":"size"},"max_connections":{"type":"integer","minimum":0},"timeouts":{"$ref":"#/definitions/HttpListenerTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"},"redirect_to_https":{"type":"boolean"}}},"HttpListenerTimeouts":{"type":"object","additionalProperties":false,"properties":{"handshake":{"type":"string","format":"positive_duration"},"headers":{"type":"string","format":"positive_duration"},"read":{"type":"string","format":"duration"},"write":{"type":"string","format":"duration"},"idle":{"type":"string","format":"positive_duration"}}},"TcpListener":{"type":"object","additionalProperties":false,"required":["protocol","listen","upstream"],"properties":{"protocol":{"const":"tcp"},"listen":{"type":"string","format":"listen_address"},"upstream":{"type":"string","format":"tcp_upstream"},"remote":{"type":"boolean"},"tls":{"$ref":"#/definitions/Tls"},"allow":{"$ref":"#/definitions/Allow"},"deny":{"$ref":"#/definitions/Deny"},"expect":{"enum":["ib_api"]},"health":{"$ref":"#/definitions/TcpHealthEntry"},"max_connections":{"type":"integer","minimum":0},"max_connections_per_client":{"type":"integer","minimum":0},"connection_rate":{"$ref":"#/definitions/Rate"},"keep_alive":{"type":"string","format":"duration"},"timeouts":{"$ref":"#/definitions/TcpTimeouts"},"access_log":{"$ref":"#/definitions/AccessLog"}}},"TcpTimeouts":{"type":"object","additionalProperties":false,"properties":{"connect":{"type":"string","format":"positive_duration"},"idle":{"type":"string","format":"duration"},"expect":{"type":"string","format":"positive_duration"}}},"Rate":{"type":"object","additionalProperties":false,"required":["connections","per"],"properties":{"connections":{"type":"integer","minimum":1},"per":{"type":"string","format":"positive_duration"}}},"TcpHealthEntry":{"anyOf":[{"$ref":"#/definitions/TcpHealthCheck"},{"$ref":"#/definitions/TcpHealth"}]},"TcpHealthCheck":{"type":"string","enum":["tcp","ib_api","ib_session"]},"TcpHealth":{"type":"object","additionalProperties":false,"required":["check"],"properties":{"check":{"$ref":"#/definitions/TcpHealthCheck"},"interval":{"type":"string","format":"positive_duration"},"timeout":{"type":"string","format":"positive_duration"},"failures":{"type":"integer","minimum":1},"client_id":{"type":"integer","minimum":0,"maximum":2147483647},"maintenance":{"type":"string","format":"maintenance"}}},"Allow":{"anyOf":[{"type":"array","minItems":1,"items":{"type":"string","format":"network"}},{"$ref":"#/definitions/AllowTailnet"}]},"AllowTailnet":{"type":"object","additionalProperties":false,"required":["tailnet"],"properties":{"tailnet":{"$ref":"#/definitions/TailnetMatch"}}},"TailnetMatch":{"type":"object","additionalProperties":false,"properties":{"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_user"}},"tags":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_tag"}},"nodes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"tailnet_node"}}}},"Deny":{"type":"array","items":{"type":"string","format":"network"}},"Route":{"type":"object","additionalProperties":false,"required":["upstream","auth"],"properties":{"name":{"type":"string","format":"name"},"listeners":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"host":{"type":"string","format":"host_pattern"},"path":{"type":"string","format":"path"},"path_prefix":{"type":"string","format":"path"},"path_regex":{"type":"string","format":"linear_regex"},"methods":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"method"}},"headers":{"type":"object","minProperties":1,"propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"priority":{"type":"integer","minimum":0,"maximum":1000},"upstream":{"type":"string","format":"upstream"},"auth":{"$ref":"#/definitions/RouteAuth"},"public_url":{"type":"string","format":"public_url"},"mcp":{"$ref":"#/definitions/Mcp"},"strip_prefix":{"type":"string","format":"path"},"set_headers":{"$ref":"#/definitions/SetHeaders"},"remove_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"response_headers":{"$ref":"#/definitions/ResponseHeaders"},"identity_headers":{"type":"boolean"},"cors":{"$ref":"#/definitions/Cors"}}},"SetHeaders":{"type":"object","propertyNames":{"format":"header_name"},"additionalProperties":{"type":"string","format":"header_value"}},"ResponseHeaders":{"type":"object","additionalProperties":false,"properties":{"set":{"$ref":"#/definitions/SetHeaders"},"remove":{"type":"array","items":{"type":"string","format":"header_name"}}}},"RouteAuth":{"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]},"AuthWay":{"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"oauth":{"$ref":"#/definitions/OAuthWay"},"issuer":{"$ref":"#/definitions/IssuerWay"},"session":{"$ref":"#/definitions/SessionWay"}}},"TokenWay":{"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}},"ClientCertificateWay":{"type":"object","additionalProperties":false,"properties":{"subjects":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"sans":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}}}},"Cors":{"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}},"Scope":{"type":"object","additionalProperties":false,"properties":{"description":{"type":"string","minLength":1,"maxLength":200},"includes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"AllowPeople":{"type":"object","additionalProperties":false,"properties":{"github_users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_user"}},"github_orgs":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_org"}},"github_teams":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"github_team"}},"users":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"emails":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"email"}},"domains":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"domain"}},"groups":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"claims":{"type":"object","minProperties":1,"additionalProperties":{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"clients":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"client_id"}}},"minProperties":1},"Issuer":{"type":"object","additionalProperties":false,"required":["issuer"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","Ed25519","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}},"ScopeGrant":{"type":"object","additionalProperties":false,"required":["scopes","allow"],"properties":{"scopes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"Introspection":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"url":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"cache":{"type":"string","format":"duration"}}},"Login":{"type":"object","additionalProperties":false,"properties":{"github":{"$ref":"#/definitions/GithubLogin"},"oidc":{"$ref":"#/definitions/OidcLogin"},"password":{"$ref":"#/definitions/PasswordLogin"},"tailnet":{"type":"boolean"}}},"GithubLogin":{"type":"object","additionalProperties":false,"required":["client_id"],"properties":{"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"base_url":{"type":"string","format":"https_url"},"ca_file":{"type":"string","minLength":1}}},"OidcLogin":{"type":"object","additionalProperties":false,"required":["issuer","client_id"],"properties":{"issuer":{"type":"string","format":"https_url"},"client_id":{"type":"string","minLength":1},"client_secret":{"type":"string","minLength":1},"client_secret_file":{"type":"string","minLength":1},"name":{"type":"string","minLength":1,"maxLength":40},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"groups_claim":{"type":"string","minLength":1},"ca_file":{"type":"string","minLength":1}}},"PasswordLogin":{"type":"object","additionalProperties":false,"required":["users_file"],"properties":{"users_file":{"type":"string","minLength":1}}},"Client":{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"string","format":"client_id"},"name":{"type":"string","minLength":1,"maxLength":80},"secret":{"type":"string","minLength":1},"secret_file":{"type":"string","minLength":1},"jwks_file":{"type":"string","minLength":1},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"redirect_uris":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"redirect_uri"}}}},"AuthServer":{"type":"object","additionalProperties":false,"properties":{"host":{"type":"string","format":"host_name"},"public_url":{"type":"string","format":"origin_url"}},"minProperties":1},"OAuthWay":{"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"identity_assertions":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"name"}},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"login_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}},"IssuerWay":{"type":"object","additionalProperties":false,"required":["name"],"properties":{"name":{"type":"string","format":"name"},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}},"SessionWay":{"type":"object","additionalProperties":false,"properties":{"allow":{"$ref":"#/definitions/AllowPeople"},"lifetime":{"type":"string","format":"positive_duration"}}},"Mcp":{"type":"object","additionalProperties":false,"properties":{"session_binding":{"type":"boolean"}}}}};
 const func2 = Object.prototype.hasOwnProperty;
 const schema7 = {"type":"object","additionalProperties":false,"properties":{"level":{"enum":["trace","debug","info","warn","error"]},"format":{"enum":["auto","json","pretty"]}}};
 
@@ -4482,7 +4482,7 @@ validate70.errors = vErrors;
 return errors === 0;
 }
 
-const schema34 = {"type":"object","additionalProperties":false,"required":["issuer","audience"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","Ed25519","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}};
+const schema34 = {"type":"object","additionalProperties":false,"required":["issuer"],"properties":{"issuer":{"type":"string","format":"https_url"},"audience":{"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"string","minLength":1}}]},"jwks_url":{"type":"string","format":"https_url"},"algorithms":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","Ed25519","EdDSA"]}},"types":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","minLength":1}},"clock_tolerance":{"type":"string","format":"duration"},"user_claim":{"type":"string","minLength":1},"groups_claim":{"type":"string","minLength":1},"scopes_claim":{"type":"string","minLength":1},"grants":{"type":"array","items":{"$ref":"#/definitions/ScopeGrant"}},"introspection":{"$ref":"#/definitions/Introspection"},"ca_file":{"type":"string","minLength":1}}};
 const formats108 = ACCEPTS.https_url;
 const schema35 = {"type":"object","additionalProperties":false,"required":["scopes","allow"],"properties":{"scopes":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"}}};
 
@@ -4801,8 +4801,9 @@ vErrors.push(err0);
 }
 errors++;
 }
-if(data.audience === undefined){
-const err1 = {instancePath,schemaPath:"#/required",keyword:"required",params:{missingProperty: "audience"}};
+for(const key0 in data){
+if(!(func2.call(schema34.properties, key0))){
+const err1 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err1];
 }
@@ -4811,9 +4812,12 @@ vErrors.push(err1);
 }
 errors++;
 }
-for(const key0 in data){
-if(!(func2.call(schema34.properties, key0))){
-const err2 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
+}
+if(data.issuer !== undefined){
+let data0 = data.issuer;
+if(typeof data0 === "string"){
+if(!(formats108(data0))){
+const err2 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/format",keyword:"format",params:{format: "https_url"}};
 if(vErrors === null){
 vErrors = [err2];
 }
@@ -4823,27 +4827,13 @@ vErrors.push(err2);
 errors++;
 }
 }
-if(data.issuer !== undefined){
-let data0 = data.issuer;
-if(typeof data0 === "string"){
-if(!(formats108(data0))){
-const err3 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/format",keyword:"format",params:{format: "https_url"}};
+else {
+const err3 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err3];
 }
 else {
 vErrors.push(err3);
-}
-errors++;
-}
-}
-else {
-const err4 = {instancePath:instancePath+"/issuer",schemaPath:"#/properties/issuer/type",keyword:"type",params:{type: "string"}};
-if(vErrors === null){
-vErrors = [err4];
-}
-else {
-vErrors.push(err4);
 }
 errors++;
 }
@@ -4855,23 +4845,23 @@ let valid1 = false;
 const _errs6 = errors;
 if(typeof data1 === "string"){
 if(func3(data1) < 1){
-const err5 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/minLength",keyword:"minLength",params:{limit: 1}};
+const err4 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
-vErrors = [err5];
+vErrors = [err4];
 }
 else {
-vErrors.push(err5);
+vErrors.push(err4);
 }
 errors++;
 }
 }
 else {
-const err6 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/type",keyword:"type",params:{type: "string"}};
+const err5 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/0/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
-vErrors = [err6];
+vErrors = [err5];
 }
 else {
-vErrors.push(err6);
+vErrors.push(err5);
 }
 errors++;
 }
@@ -4881,12 +4871,12 @@ if(!valid1){
 const _errs8 = errors;
 if(Array.isArray(data1)){
 if(data1.length < 1){
-const err7 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/minItems",keyword:"minItems",params:{limit: 1}};
+const err6 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
-vErrors = [err7];
+vErrors = [err6];
 }
 else {
-vErrors.push(err7);
+vErrors.push(err6);
 }
 errors++;
 }
@@ -4895,7 +4885,18 @@ for(let i0=0; i0<len0; i0++){
 let data2 = data1[i0];
 if(typeof data2 === "string"){
 if(func3(data2) < 1){
-const err8 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/minLength",keyword:"minLength",params:{limit: 1}};
+const err7 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err7];
+}
+else {
+vErrors.push(err7);
+}
+errors++;
+}
+}
+else {
+const err8 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err8];
 }
@@ -4905,8 +4906,9 @@ vErrors.push(err8);
 errors++;
 }
 }
+}
 else {
-const err9 = {instancePath:instancePath+"/audience/" + i0,schemaPath:"#/properties/audience/anyOf/1/items/type",keyword:"type",params:{type: "string"}};
+const err9 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
 vErrors = [err9];
 }
@@ -4915,28 +4917,16 @@ vErrors.push(err9);
 }
 errors++;
 }
+var _valid0 = _errs8 === errors;
+valid1 = valid1 || _valid0;
 }
-}
-else {
-const err10 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf/1/type",keyword:"type",params:{type: "array"}};
+if(!valid1){
+const err10 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf",keyword:"anyOf",params:{}};
 if(vErrors === null){
 vErrors = [err10];
 }
 else {
 vErrors.push(err10);
-}
-errors++;
-}
-var _valid0 = _errs8 === errors;
-valid1 = valid1 || _valid0;
-}
-if(!valid1){
-const err11 = {instancePath:instancePath+"/audience",schemaPath:"#/properties/audience/anyOf",keyword:"anyOf",params:{}};
-if(vErrors === null){
-vErrors = [err11];
-}
-else {
-vErrors.push(err11);
 }
 errors++;
 }
@@ -4956,7 +4946,18 @@ if(data.jwks_url !== undefined){
 let data3 = data.jwks_url;
 if(typeof data3 === "string"){
 if(!(formats108(data3))){
-const err12 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/format",keyword:"format",params:{format: "https_url"}};
+const err11 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/format",keyword:"format",params:{format: "https_url"}};
+if(vErrors === null){
+vErrors = [err11];
+}
+else {
+vErrors.push(err11);
+}
+errors++;
+}
+}
+else {
+const err12 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err12];
 }
@@ -4966,8 +4967,11 @@ vErrors.push(err12);
 errors++;
 }
 }
-else {
-const err13 = {instancePath:instancePath+"/jwks_url",schemaPath:"#/properties/jwks_url/type",keyword:"type",params:{type: "string"}};
+if(data.algorithms !== undefined){
+let data4 = data.algorithms;
+if(Array.isArray(data4)){
+if(data4.length < 1){
+const err13 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err13];
 }
@@ -4976,12 +4980,11 @@ vErrors.push(err13);
 }
 errors++;
 }
-}
-if(data.algorithms !== undefined){
-let data4 = data.algorithms;
-if(Array.isArray(data4)){
-if(data4.length < 1){
-const err14 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/minItems",keyword:"minItems",params:{limit: 1}};
+const len1 = data4.length;
+for(let i1=0; i1<len1; i1++){
+let data5 = data4[i1];
+if(typeof data5 !== "string"){
+const err14 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err14];
 }
@@ -4990,26 +4993,13 @@ vErrors.push(err14);
 }
 errors++;
 }
-const len1 = data4.length;
-for(let i1=0; i1<len1; i1++){
-let data5 = data4[i1];
-if(typeof data5 !== "string"){
-const err15 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/type",keyword:"type",params:{type: "string"}};
+if(!(((((((((((data5 === "RS256") || (data5 === "RS384")) || (data5 === "RS512")) || (data5 === "PS256")) || (data5 === "PS384")) || (data5 === "PS512")) || (data5 === "ES256")) || (data5 === "ES384")) || (data5 === "ES512")) || (data5 === "Ed25519")) || (data5 === "EdDSA"))){
+const err15 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/enum",keyword:"enum",params:{allowedValues: schema34.properties.algorithms.items.enum}};
 if(vErrors === null){
 vErrors = [err15];
 }
 else {
 vErrors.push(err15);
-}
-errors++;
-}
-if(!(((((((((((data5 === "RS256") || (data5 === "RS384")) || (data5 === "RS512")) || (data5 === "PS256")) || (data5 === "PS384")) || (data5 === "PS512")) || (data5 === "ES256")) || (data5 === "ES384")) || (data5 === "ES512")) || (data5 === "Ed25519")) || (data5 === "EdDSA"))){
-const err16 = {instancePath:instancePath+"/algorithms/" + i1,schemaPath:"#/properties/algorithms/items/enum",keyword:"enum",params:{allowedValues: schema34.properties.algorithms.items.enum}};
-if(vErrors === null){
-vErrors = [err16];
-}
-else {
-vErrors.push(err16);
 }
 errors++;
 }
@@ -5025,12 +5015,12 @@ continue;
 }
 if(typeof indices0[item0] == "number"){
 j0 = indices0[item0];
-const err17 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/uniqueItems",keyword:"uniqueItems",params:{i: i2, j: j0}};
+const err16 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/uniqueItems",keyword:"uniqueItems",params:{i: i2, j: j0}};
 if(vErrors === null){
-vErrors = [err17];
+vErrors = [err16];
 }
 else {
-vErrors.push(err17);
+vErrors.push(err16);
 }
 errors++;
 break;
@@ -5040,12 +5030,12 @@ indices0[item0] = i2;
 }
 }
 else {
-const err18 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/type",keyword:"type",params:{type: "array"}};
+const err17 = {instancePath:instancePath+"/algorithms",schemaPath:"#/properties/algorithms/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
-vErrors = [err18];
+vErrors = [err17];
 }
 else {
-vErrors.push(err18);
+vErrors.push(err17);
 }
 errors++;
 }
@@ -5054,12 +5044,12 @@ if(data.types !== undefined){
 let data6 = data.types;
 if(Array.isArray(data6)){
 if(data6.length < 1){
-const err19 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/minItems",keyword:"minItems",params:{limit: 1}};
+const err18 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
-vErrors = [err19];
+vErrors = [err18];
 }
 else {
-vErrors.push(err19);
+vErrors.push(err18);
 }
 errors++;
 }
@@ -5068,23 +5058,23 @@ for(let i3=0; i3<len2; i3++){
 let data7 = data6[i3];
 if(typeof data7 === "string"){
 if(func3(data7) < 1){
-const err20 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/minLength",keyword:"minLength",params:{limit: 1}};
+const err19 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
-vErrors = [err20];
+vErrors = [err19];
 }
 else {
-vErrors.push(err20);
+vErrors.push(err19);
 }
 errors++;
 }
 }
 else {
-const err21 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/type",keyword:"type",params:{type: "string"}};
+const err20 = {instancePath:instancePath+"/types/" + i3,schemaPath:"#/properties/types/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
-vErrors = [err21];
+vErrors = [err20];
 }
 else {
-vErrors.push(err21);
+vErrors.push(err20);
 }
 errors++;
 }
@@ -5100,12 +5090,12 @@ continue;
 }
 if(typeof indices1[item1] == "number"){
 j1 = indices1[item1];
-const err22 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/uniqueItems",keyword:"uniqueItems",params:{i: i4, j: j1}};
+const err21 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/uniqueItems",keyword:"uniqueItems",params:{i: i4, j: j1}};
 if(vErrors === null){
-vErrors = [err22];
+vErrors = [err21];
 }
 else {
-vErrors.push(err22);
+vErrors.push(err21);
 }
 errors++;
 break;
@@ -5115,7 +5105,21 @@ indices1[item1] = i4;
 }
 }
 else {
-const err23 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/type",keyword:"type",params:{type: "array"}};
+const err22 = {instancePath:instancePath+"/types",schemaPath:"#/properties/types/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err22];
+}
+else {
+vErrors.push(err22);
+}
+errors++;
+}
+}
+if(data.clock_tolerance !== undefined){
+let data8 = data.clock_tolerance;
+if(typeof data8 === "string"){
+if(!(formats0(data8))){
+const err23 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/format",keyword:"format",params:{format: "duration"}};
 if(vErrors === null){
 vErrors = [err23];
 }
@@ -5125,11 +5129,8 @@ vErrors.push(err23);
 errors++;
 }
 }
-if(data.clock_tolerance !== undefined){
-let data8 = data.clock_tolerance;
-if(typeof data8 === "string"){
-if(!(formats0(data8))){
-const err24 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/format",keyword:"format",params:{format: "duration"}};
+else {
+const err24 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err24];
 }
@@ -5139,8 +5140,11 @@ vErrors.push(err24);
 errors++;
 }
 }
-else {
-const err25 = {instancePath:instancePath+"/clock_tolerance",schemaPath:"#/properties/clock_tolerance/type",keyword:"type",params:{type: "string"}};
+if(data.user_claim !== undefined){
+let data9 = data.user_claim;
+if(typeof data9 === "string"){
+if(func3(data9) < 1){
+const err25 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err25];
 }
@@ -5150,11 +5154,8 @@ vErrors.push(err25);
 errors++;
 }
 }
-if(data.user_claim !== undefined){
-let data9 = data.user_claim;
-if(typeof data9 === "string"){
-if(func3(data9) < 1){
-const err26 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/minLength",keyword:"minLength",params:{limit: 1}};
+else {
+const err26 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err26];
 }
@@ -5164,8 +5165,11 @@ vErrors.push(err26);
 errors++;
 }
 }
-else {
-const err27 = {instancePath:instancePath+"/user_claim",schemaPath:"#/properties/user_claim/type",keyword:"type",params:{type: "string"}};
+if(data.groups_claim !== undefined){
+let data10 = data.groups_claim;
+if(typeof data10 === "string"){
+if(func3(data10) < 1){
+const err27 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err27];
 }
@@ -5175,11 +5179,8 @@ vErrors.push(err27);
 errors++;
 }
 }
-if(data.groups_claim !== undefined){
-let data10 = data.groups_claim;
-if(typeof data10 === "string"){
-if(func3(data10) < 1){
-const err28 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/minLength",keyword:"minLength",params:{limit: 1}};
+else {
+const err28 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err28];
 }
@@ -5189,8 +5190,11 @@ vErrors.push(err28);
 errors++;
 }
 }
-else {
-const err29 = {instancePath:instancePath+"/groups_claim",schemaPath:"#/properties/groups_claim/type",keyword:"type",params:{type: "string"}};
+if(data.scopes_claim !== undefined){
+let data11 = data.scopes_claim;
+if(typeof data11 === "string"){
+if(func3(data11) < 1){
+const err29 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/minLength",keyword:"minLength",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err29];
 }
@@ -5200,27 +5204,13 @@ vErrors.push(err29);
 errors++;
 }
 }
-if(data.scopes_claim !== undefined){
-let data11 = data.scopes_claim;
-if(typeof data11 === "string"){
-if(func3(data11) < 1){
-const err30 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/minLength",keyword:"minLength",params:{limit: 1}};
+else {
+const err30 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err30];
 }
 else {
 vErrors.push(err30);
-}
-errors++;
-}
-}
-else {
-const err31 = {instancePath:instancePath+"/scopes_claim",schemaPath:"#/properties/scopes_claim/type",keyword:"type",params:{type: "string"}};
-if(vErrors === null){
-vErrors = [err31];
-}
-else {
-vErrors.push(err31);
 }
 errors++;
 }
@@ -5237,12 +5227,12 @@ errors = vErrors.length;
 }
 }
 else {
-const err32 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
+const err31 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
-vErrors = [err32];
+vErrors = [err31];
 }
 else {
-vErrors.push(err32);
+vErrors.push(err31);
 }
 errors++;
 }
@@ -5257,7 +5247,18 @@ if(data.ca_file !== undefined){
 let data15 = data.ca_file;
 if(typeof data15 === "string"){
 if(func3(data15) < 1){
-const err33 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+const err32 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/minLength",keyword:"minLength",params:{limit: 1}};
+if(vErrors === null){
+vErrors = [err32];
+}
+else {
+vErrors.push(err32);
+}
+errors++;
+}
+}
+else {
+const err33 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err33];
 }
@@ -5267,25 +5268,14 @@ vErrors.push(err33);
 errors++;
 }
 }
+}
 else {
-const err34 = {instancePath:instancePath+"/ca_file",schemaPath:"#/properties/ca_file/type",keyword:"type",params:{type: "string"}};
+const err34 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
 if(vErrors === null){
 vErrors = [err34];
 }
 else {
 vErrors.push(err34);
-}
-errors++;
-}
-}
-}
-else {
-const err35 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
-if(vErrors === null){
-vErrors = [err35];
-}
-else {
-vErrors.push(err35);
 }
 errors++;
 }
@@ -7824,7 +7814,7 @@ const formats186 = ACCEPTS.linear_regex;
 const formats188 = ACCEPTS.method;
 const formats190 = ACCEPTS.header_name;
 const formats194 = ACCEPTS.upstream;
-const formats216 = ACCEPTS.public_url;
+const formats218 = ACCEPTS.public_url;
 const schema56 = {"anyOf":[{"const":"none"},{"type":"array","minItems":1,"items":{"$ref":"#/definitions/AuthWay"}}]};
 const schema57 = {"type":"object","additionalProperties":false,"minProperties":1,"maxProperties":1,"properties":{"token":{"$ref":"#/definitions/TokenWay"},"client_certificate":{"$ref":"#/definitions/ClientCertificateWay"},"tailnet":{"$ref":"#/definitions/TailnetMatch"},"oauth":{"$ref":"#/definitions/OAuthWay"},"issuer":{"$ref":"#/definitions/IssuerWay"},"session":{"$ref":"#/definitions/SessionWay"}}};
 const schema58 = {"type":"object","additionalProperties":false,"properties":{"names":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"name"}},"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}}}};
@@ -8183,14 +8173,14 @@ validate133.errors = vErrors;
 return errors === 0;
 }
 
-const schema60 = {"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"login_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}};
+const schema60 = {"type":"object","additionalProperties":false,"properties":{"scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"optional_scopes":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"scope"}},"allow":{"$ref":"#/definitions/AllowPeople"},"identity_assertions":{"type":"array","uniqueItems":true,"items":{"type":"string","format":"name"}},"grants":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","enum":["authorization_code","refresh_token","client_credentials"]}},"access_token_lifetime":{"type":"string","format":"positive_duration"},"refresh_token_lifetime":{"type":"string","format":"positive_duration"},"login_lifetime":{"type":"string","format":"positive_duration"},"access_token_format":{"type":"string","enum":["opaque","jwt"]}}};
 
 function validate136(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
 let errors = 0;
 if(data && typeof data == "object" && !Array.isArray(data)){
 for(const key0 in data){
-if(!((((((((key0 === "scopes") || (key0 === "optional_scopes")) || (key0 === "allow")) || (key0 === "grants")) || (key0 === "access_token_lifetime")) || (key0 === "refresh_token_lifetime")) || (key0 === "login_lifetime")) || (key0 === "access_token_format"))){
+if(!(func2.call(schema60.properties, key0))){
 const err0 = {instancePath,schemaPath:"#/additionalProperties",keyword:"additionalProperties",params:{additionalProperty: key0}};
 if(vErrors === null){
 vErrors = [err0];
@@ -8337,11 +8327,15 @@ vErrors = vErrors === null ? validate71.errors : append(vErrors, validate71.erro
 errors = vErrors.length;
 }
 }
-if(data.grants !== undefined){
-let data5 = data.grants;
+if(data.identity_assertions !== undefined){
+let data5 = data.identity_assertions;
 if(Array.isArray(data5)){
-if(data5.length < 1){
-const err9 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/minItems",keyword:"minItems",params:{limit: 1}};
+const len2 = data5.length;
+for(let i4=0; i4<len2; i4++){
+let data6 = data5[i4];
+if(typeof data6 === "string"){
+if(!(formats50(data6))){
+const err9 = {instancePath:instancePath+"/identity_assertions/" + i4,schemaPath:"#/properties/identity_assertions/items/format",keyword:"format",params:{format: "name"}};
 if(vErrors === null){
 vErrors = [err9];
 }
@@ -8350,26 +8344,14 @@ vErrors.push(err9);
 }
 errors++;
 }
-const len2 = data5.length;
-for(let i4=0; i4<len2; i4++){
-let data6 = data5[i4];
-if(typeof data6 !== "string"){
-const err10 = {instancePath:instancePath+"/grants/" + i4,schemaPath:"#/properties/grants/items/type",keyword:"type",params:{type: "string"}};
+}
+else {
+const err10 = {instancePath:instancePath+"/identity_assertions/" + i4,schemaPath:"#/properties/identity_assertions/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err10];
 }
 else {
 vErrors.push(err10);
-}
-errors++;
-}
-if(!(((data6 === "authorization_code") || (data6 === "refresh_token")) || (data6 === "client_credentials"))){
-const err11 = {instancePath:instancePath+"/grants/" + i4,schemaPath:"#/properties/grants/items/enum",keyword:"enum",params:{allowedValues: schema60.properties.grants.items.enum}};
-if(vErrors === null){
-vErrors = [err11];
-}
-else {
-vErrors.push(err11);
 }
 errors++;
 }
@@ -8385,12 +8367,12 @@ continue;
 }
 if(typeof indices2[item2] == "number"){
 j2 = indices2[item2];
-const err12 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/uniqueItems",keyword:"uniqueItems",params:{i: i5, j: j2}};
+const err11 = {instancePath:instancePath+"/identity_assertions",schemaPath:"#/properties/identity_assertions/uniqueItems",keyword:"uniqueItems",params:{i: i5, j: j2}};
 if(vErrors === null){
-vErrors = [err12];
+vErrors = [err11];
 }
 else {
-vErrors.push(err12);
+vErrors.push(err11);
 }
 errors++;
 break;
@@ -8400,7 +8382,21 @@ indices2[item2] = i5;
 }
 }
 else {
-const err13 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
+const err12 = {instancePath:instancePath+"/identity_assertions",schemaPath:"#/properties/identity_assertions/type",keyword:"type",params:{type: "array"}};
+if(vErrors === null){
+vErrors = [err12];
+}
+else {
+vErrors.push(err12);
+}
+errors++;
+}
+}
+if(data.grants !== undefined){
+let data7 = data.grants;
+if(Array.isArray(data7)){
+if(data7.length < 1){
+const err13 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/minItems",keyword:"minItems",params:{limit: 1}};
 if(vErrors === null){
 vErrors = [err13];
 }
@@ -8409,12 +8405,11 @@ vErrors.push(err13);
 }
 errors++;
 }
-}
-if(data.access_token_lifetime !== undefined){
-let data7 = data.access_token_lifetime;
-if(typeof data7 === "string"){
-if(!(formats20(data7))){
-const err14 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+const len3 = data7.length;
+for(let i6=0; i6<len3; i6++){
+let data8 = data7[i6];
+if(typeof data8 !== "string"){
+const err14 = {instancePath:instancePath+"/grants/" + i6,schemaPath:"#/properties/grants/items/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err14];
 }
@@ -8423,9 +8418,8 @@ vErrors.push(err14);
 }
 errors++;
 }
-}
-else {
-const err15 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/type",keyword:"type",params:{type: "string"}};
+if(!(((data8 === "authorization_code") || (data8 === "refresh_token")) || (data8 === "client_credentials"))){
+const err15 = {instancePath:instancePath+"/grants/" + i6,schemaPath:"#/properties/grants/items/enum",keyword:"enum",params:{allowedValues: schema60.properties.grants.items.enum}};
 if(vErrors === null){
 vErrors = [err15];
 }
@@ -8435,11 +8429,18 @@ vErrors.push(err15);
 errors++;
 }
 }
-if(data.refresh_token_lifetime !== undefined){
-let data8 = data.refresh_token_lifetime;
-if(typeof data8 === "string"){
-if(!(formats20(data8))){
-const err16 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+let i7 = data7.length;
+let j3;
+if(i7 > 1){
+const indices3 = {};
+for(;i7--;){
+let item3 = data7[i7];
+if(typeof item3 !== "string"){
+continue;
+}
+if(typeof indices3[item3] == "number"){
+j3 = indices3[item3];
+const err16 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/uniqueItems",keyword:"uniqueItems",params:{i: i7, j: j3}};
 if(vErrors === null){
 vErrors = [err16];
 }
@@ -8447,10 +8448,14 @@ else {
 vErrors.push(err16);
 }
 errors++;
+break;
+}
+indices3[item3] = i7;
+}
 }
 }
 else {
-const err17 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/type",keyword:"type",params:{type: "string"}};
+const err17 = {instancePath:instancePath+"/grants",schemaPath:"#/properties/grants/type",keyword:"type",params:{type: "array"}};
 if(vErrors === null){
 vErrors = [err17];
 }
@@ -8460,11 +8465,11 @@ vErrors.push(err17);
 errors++;
 }
 }
-if(data.login_lifetime !== undefined){
-let data9 = data.login_lifetime;
+if(data.access_token_lifetime !== undefined){
+let data9 = data.access_token_lifetime;
 if(typeof data9 === "string"){
 if(!(formats20(data9))){
-const err18 = {instancePath:instancePath+"/login_lifetime",schemaPath:"#/properties/login_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
+const err18 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
 if(vErrors === null){
 vErrors = [err18];
 }
@@ -8475,7 +8480,7 @@ errors++;
 }
 }
 else {
-const err19 = {instancePath:instancePath+"/login_lifetime",schemaPath:"#/properties/login_lifetime/type",keyword:"type",params:{type: "string"}};
+const err19 = {instancePath:instancePath+"/access_token_lifetime",schemaPath:"#/properties/access_token_lifetime/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err19];
 }
@@ -8485,10 +8490,11 @@ vErrors.push(err19);
 errors++;
 }
 }
-if(data.access_token_format !== undefined){
-let data10 = data.access_token_format;
-if(typeof data10 !== "string"){
-const err20 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/type",keyword:"type",params:{type: "string"}};
+if(data.refresh_token_lifetime !== undefined){
+let data10 = data.refresh_token_lifetime;
+if(typeof data10 === "string"){
+if(!(formats20(data10))){
+const err20 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
 if(vErrors === null){
 vErrors = [err20];
 }
@@ -8497,8 +8503,9 @@ vErrors.push(err20);
 }
 errors++;
 }
-if(!((data10 === "opaque") || (data10 === "jwt"))){
-const err21 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/enum",keyword:"enum",params:{allowedValues: schema60.properties.access_token_format.enum}};
+}
+else {
+const err21 = {instancePath:instancePath+"/refresh_token_lifetime",schemaPath:"#/properties/refresh_token_lifetime/type",keyword:"type",params:{type: "string"}};
 if(vErrors === null){
 vErrors = [err21];
 }
@@ -8508,14 +8515,62 @@ vErrors.push(err21);
 errors++;
 }
 }
-}
-else {
-const err22 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(data.login_lifetime !== undefined){
+let data11 = data.login_lifetime;
+if(typeof data11 === "string"){
+if(!(formats20(data11))){
+const err22 = {instancePath:instancePath+"/login_lifetime",schemaPath:"#/properties/login_lifetime/format",keyword:"format",params:{format: "positive_duration"}};
 if(vErrors === null){
 vErrors = [err22];
 }
 else {
 vErrors.push(err22);
+}
+errors++;
+}
+}
+else {
+const err23 = {instancePath:instancePath+"/login_lifetime",schemaPath:"#/properties/login_lifetime/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err23];
+}
+else {
+vErrors.push(err23);
+}
+errors++;
+}
+}
+if(data.access_token_format !== undefined){
+let data12 = data.access_token_format;
+if(typeof data12 !== "string"){
+const err24 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/type",keyword:"type",params:{type: "string"}};
+if(vErrors === null){
+vErrors = [err24];
+}
+else {
+vErrors.push(err24);
+}
+errors++;
+}
+if(!((data12 === "opaque") || (data12 === "jwt"))){
+const err25 = {instancePath:instancePath+"/access_token_format",schemaPath:"#/properties/access_token_format/enum",keyword:"enum",params:{allowedValues: schema60.properties.access_token_format.enum}};
+if(vErrors === null){
+vErrors = [err25];
+}
+else {
+vErrors.push(err25);
+}
+errors++;
+}
+}
+}
+else {
+const err26 = {instancePath,schemaPath:"#/type",keyword:"type",params:{type: "object"}};
+if(vErrors === null){
+vErrors = [err26];
+}
+else {
+vErrors.push(err26);
 }
 errors++;
 }
@@ -9090,7 +9145,7 @@ return errors === 0;
 }
 
 const schema66 = {"type":"object","additionalProperties":false,"required":["origins"],"properties":{"origins":{"type":"array","minItems":1,"uniqueItems":true,"items":{"type":"string","format":"origin"}},"methods":{"type":"array","items":{"type":"string","format":"method"}},"headers":{"type":"array","items":{"type":"string","format":"header_name"}},"expose_headers":{"type":"array","items":{"type":"string","format":"header_name"}},"credentials":{"type":"boolean"},"max_age":{"type":"string","format":"duration"}}};
-const formats228 = ACCEPTS.origin;
+const formats230 = ACCEPTS.origin;
 
 function validate154(data, {instancePath="", parentData, parentDataProperty, rootData=data}={}){
 let vErrors = null;
@@ -9135,7 +9190,7 @@ const len0 = data0.length;
 for(let i0=0; i0<len0; i0++){
 let data1 = data0[i0];
 if(typeof data1 === "string"){
-if(!(formats228(data1))){
+if(!(formats230(data1))){
 const err3 = {instancePath:instancePath+"/origins/" + i0,schemaPath:"#/properties/origins/items/format",keyword:"format",params:{format: "origin"}};
 if(vErrors === null){
 vErrors = [err3];
@@ -9825,7 +9880,7 @@ errors = vErrors.length;
 if(data.public_url !== undefined){
 let data14 = data.public_url;
 if(typeof data14 === "string"){
-if(!(formats216(data14))){
+if(!(formats218(data14))){
 const err34 = {instancePath:instancePath+"/public_url",schemaPath:"#/properties/public_url/format",keyword:"format",params:{format: "public_url"}};
 if(vErrors === null){
 vErrors = [err34];

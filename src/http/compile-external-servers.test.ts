@@ -15,7 +15,7 @@ const issuers = new Map([
 function route(host: string | null, url: string, servers: string[], ...kinds: ("oauth" | "corp" | "other" | "session")[]): RoutePlan {
   const allow = null as unknown as PeopleMatch;
   const auth = kinds.map((kind): AuthWayPlan => {
-    if (kind === "oauth") return { kind, resource: url, scopes: [], allow };
+    if (kind === "oauth") return { kind, resource: url, scopes: [], allow, identityAssertions: new Set() };
     return kind === "session" ? { kind, allow } : { kind: "issuer", issuer: kind, scopes: [], allow: null };
   });
   return routePlan({ host, publicUrl: url, auth, resource: { url, authorizationServers: servers, scopes: [], baseScopes: [] } });

@@ -88,7 +88,10 @@ function isFor(way: CredentialWay, proof: Proof): boolean {
 function admits(way: CredentialWay, { identity, person }: Proof): boolean {
   if (way.kind === "token") return way.names === null || way.names.has(identity.name);
   if (way.kind === "issuer" && way.allow === null) return true;
-  return person !== null && way.allow !== null && matchesPeople(person, way.allow);
+  if (person === null || way.allow === null) return false;
+  // Another way of the same resource may have the same names in its 'allow', and mean people of the login.
+  if (way.kind === "oauth" && person.source === "issuer" && !way.identityAssertions.has(person.issuer?.name ?? "")) return false;
+  return matchesPeople(person, way.allow);
 }
 
 /** Says what was shown and did not do; otherwise what is missing. */

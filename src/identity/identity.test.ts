@@ -151,7 +151,13 @@ function proof(by: Proof["by"], more: { subject?: string; scopes?: string[]; res
   const identity = { source: issuer === null ? ("password" as const) : (`issuer:${issuer}` as const), name: subject, scopes };
   return { kind: "identity", by, identity, person: person(issuer === null ? "password" : "issuer", subject), issuer, resource, expiresAtMs: null };
 }
-const oauth = (resource: string, scopes: string[] = [], allow = users("sam")): AuthWayPlan => ({ kind: "oauth", resource, scopes, allow });
+const oauth = (resource: string, scopes: string[] = [], allow = users("sam")): AuthWayPlan => ({
+  kind: "oauth",
+  resource,
+  scopes,
+  allow,
+  identityAssertions: new Set(),
+});
 const issuer = (name: string, scopes: string[] = [], allow: PeopleMatch | null = null): AuthWayPlan => ({ kind: "issuer", issuer: name, scopes, allow });
 const session = (allow = users("sam")): AuthWayPlan => ({ kind: "session", allow });
 const outcome = (ways: readonly AuthWayPlan[], authentication: Authentication): string => {

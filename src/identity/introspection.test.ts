@@ -162,6 +162,48 @@ test("#18 an issuer that does not answer, or not as it should, is 503 and not a 
   assert.ok(found?.kind === "unavailable" && found.message.includes("connection refused"), JSON.stringify(found));
 });
 
+test("#18 an issuer that refuses the gateway is told as failing until it answers; a token that it does not know is no failure", async (t) => {
+  const { fake, live, answers } = await start(t);
+  assert.equal(await reason(live, "unknown"), "The token is not active");
+  assert.equal(live.provider().outage, null);
+  const page = fake.pages.get("/introspect");
+  fake.pages.set("/introspect", json({ error: "invalid_client", error_description: "their words" }, 401));
+  const before = logged.length;
+  for (const token of ["a", "b"]) assert.equal(await reason(live, token), "unavailable");
+  const error = live.provider().outage?.error ?? "";
+  assert.match(error, /status 401 at .*check 'client_id' and 'client_secret' of its 'introspection'/);
+  assert.doesNotMatch(error, /their words/);
+  if (page !== undefined) fake.pages.set("/introspect", page);
+  answers.set("c", { active: true, sub: "u-1", aud: AUDIENCE });
+  assert.equal(await reason(live, "c"), "identity");
+  assert.equal(live.provider().outage, null);
+  const told = JSON.stringify(logged.slice(before));
+  assert.deepEqual([told.split("cannot be asked about tokens").length, told.split("can be asked about tokens again").length], [2, 2], told);
+});
+
+test("#18 what an issuer says of a token that anybody may make up is no failure of the issuer, and floods no log", async (t) => {
+  const { fake, live } = await start(t);
+  const page = fake.pages.get("/introspect");
+  const before = logged.length;
+  for (const [i, odd] of [json({ error: "invalid_request" }, 400), json("<html>", 400), json("", 413), json("", 422), json("", 429), json("", 431)].entries()) {
+    fake.pages.set("/introspect", odd);
+    assert.equal(await reason(live, `odd${i}`), "unavailable");
+    assert.equal(live.provider().outage, null, `odd${i}`);
+    if (page !== undefined) fake.pages.set("/introspect", page);
+    assert.equal(await reason(live, `unknown${i}`), "The token is not active");
+  }
+  assert.doesNotMatch(JSON.stringify(logged.slice(before)), /asked about tokens/);
+  // Some say with 400 that they do not take the gateway.
+  for (const [i, refusal] of [json({ error: "invalid_client" }, 400), json({ error: "unauthorized_client" }, 400), json("", 403), json("", 404)].entries()) {
+    fake.pages.set("/introspect", refusal);
+    assert.equal(await reason(live, `refused${i}`), "unavailable");
+    assert.match(live.provider().outage?.error ?? "", /status 40\d at/);
+    if (page !== undefined) fake.pages.set("/introspect", page);
+    assert.equal(await reason(live, `fine${i}`), "The token is not active");
+    assert.equal(live.provider().outage, null);
+  }
+});
+
 test("#18 only tokens that nothing can be read of are sent: never another issuer's JWT, nor any where introspection is not asked for", async (t) => {
   const { fake, live, asked } = await start(t);
   const key = await makeKey("k1");

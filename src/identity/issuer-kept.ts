@@ -5,8 +5,6 @@ export type KeptOptions<T> = {
   readonly fetch: (before: T | null) => Promise<T>;
   /** How long nobody waits for a new one; from half of that on it is fetched in the background. */
   readonly freshMs: number;
-  /** Called with the error when fetching begins to fail, and with null when that has passed. */
-  readonly onChange: (error: Error | null) => void;
 };
 
 /** Least time between two attempts while there is a value, and between two that are asked for by `renew`. */
@@ -23,7 +21,6 @@ export class Kept<T> {
   #renewedAtMs = Number.NEGATIVE_INFINITY;
   #error: Error | null = null;
   #pending: Promise<void> | null = null;
-  #isClosed = false;
 
   constructor(options: KeptOptions<T>) {
     this.#options = options;
@@ -67,10 +64,6 @@ export class Kept<T> {
     this.#isOutdated = true;
   }
 
-  close(): void {
-    this.#isClosed = true;
-  }
-
   #heldOrThrow(): T {
     const held = this.#held;
     if (held !== null && passed(held.atMs) < STALE_MS) return held.value;
@@ -83,16 +76,13 @@ export class Kept<T> {
 
   async #fetch(): Promise<void> {
     this.#triedAtMs = Date.now();
-    const failedBefore = this.#error !== null;
     try {
       const value = await this.#options.fetch(this.#held?.value ?? null);
       this.#held = { value, atMs: Date.now() };
       this.#isOutdated = false;
       this.#error = null;
-      if (failedBefore && !this.#isClosed) this.#options.onChange(null);
     } catch (error) {
       this.#error = error instanceof Error ? error : new Error(String(error));
-      if (!failedBefore && !this.#isClosed) this.#options.onChange(this.#error);
     } finally {
       // From its end: one that took long is not followed by another at once.
       this.#triedAtMs = Date.now();

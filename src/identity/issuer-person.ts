@@ -72,7 +72,11 @@ function clientOf({ client_id: clientId, azp }: JsonObject): string | null {
   return null;
 }
 
-function personFromClaims(claims: JsonObject, client: string | null, { issuer, userClaim, groupsClaim }: IssuerPlan): Person {
+/**
+ * @param client that the token was given to; null: it speaks of a person in any case
+ * @throws {TokenRefusal} when it speaks of nobody
+ */
+export function personFromClaims(claims: JsonObject, client: string | null, { issuer, userClaim, groupsClaim }: IssuerPlan): Person {
   const { sub } = claims;
   // A client that acts for itself may have no 'sub'; its id must not pass for the 'sub' of a person.
   const subject = typeof sub === "string" && sub !== "" ? sub : client === null || sub !== undefined ? null : `client:${client}`;

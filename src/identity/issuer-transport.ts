@@ -10,14 +10,21 @@ const TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 262_144;
 // Metadata in its last place, then keys.
 const LINGER_MS = 30_000;
+// What it says to whoever asks, whatever the token: it does not take the gateway, or there is nothing at the address.
+const REFUSALS: ReadonlySet<number> = new Set([401, 403, 404, 405]);
+// Some say it with another status (RFC 6749, 5.2).
+const REFUSED_CLIENT = /"error"\s*:\s*"(?:invalid|unauthorized)_client"/;
 
 /** Why an issuer did not give what was asked for, in words for the log. Never holds a token or a secret. */
 export class IssuerError extends GatewayError {
   /** No answer came at all. */
   readonly isUnreachable: boolean;
-  constructor(message: string, isUnreachable = false) {
+  /** It is a matter of what was asked: whoever brings another token may have an answer. */
+  readonly isOfToken: boolean;
+  constructor(message: string, { isUnreachable = false, isOfToken = false } = {}) {
     super("ERR_ISSUER", message);
     this.isUnreachable = isUnreachable;
+    this.isOfToken = isOfToken;
   }
 }
 
@@ -52,7 +59,9 @@ export class IssuerTransport {
     const { status, text } = await this.#send(url, { method: "POST", headers: { ...headers, ...type }, body: form.toString() });
     if (status === 200) return this.#parse(url, text);
     const advice = status === 401 || status === 400 || status === 403 ? "; check 'client_id' and 'client_secret' of its 'introspection'" : "";
-    throw new IssuerError(`Issuer '${this.#name}' answered with status ${status} at '${printable(url)}'${advice}`);
+    // Anybody may make up a token that it finds too long or too odd, or too many.
+    const isOfToken = status >= 400 && status <= 499 && !REFUSALS.has(status) && !REFUSED_CLIENT.test(text);
+    throw new IssuerError(`Issuer '${this.#name}' answered with status ${status} at '${printable(url)}'${advice}`, { isOfToken });
   }
 
   /** What is under way may still end well: a request keeps the plan that it started with. */
@@ -66,7 +75,8 @@ export class IssuerTransport {
     try {
       return await this.#client.send(target, request);
     } catch (error) {
-      if (error instanceof NoAnswer) throw new IssuerError(`Issuer '${this.#name}' cannot be asked at '${target.origin}': ${error.message}`, true);
+      if (error instanceof NoAnswer)
+        throw new IssuerError(`Issuer '${this.#name}' cannot be asked at '${target.origin}': ${error.message}`, { isUnreachable: true });
       throw error;
     }
   }

@@ -475,6 +475,30 @@ test("keys that the issuer no longer has are forgotten within ten minutes, witho
   assert.equal(await reason(live, long), "The token is signed with an unknown key");
 });
 
+test("an issuer that cannot be asked is told as failing, by what began it, and as well again when it has answered", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const { fake, live } = await start(t);
+  const who = { kind: "issuer", name: "corp", url: fake.issuer };
+  assert.deepEqual(live.provider(), { ...who, outage: null }, "nothing was asked yet");
+  const beganMs = Date.now();
+  await fake.down();
+  const token = await signToken(fake.issuer, key);
+  assert.equal(await reason(live, token), "unavailable");
+  const { outage, ...rest } = live.provider();
+  assert.deepEqual(rest, who);
+  assert.match(outage?.error ?? "", /^Issuer 'corp' cannot be asked at 'http:\/\/127\.0\.0\.1:\d+': connection refused$/);
+  assert.equal(outage?.sinceMs, beganMs);
+  await fake.up();
+  t.mock.timers.tick(5_000);
+  assert.equal(await reason(live, token), "identity");
+  assert.equal(live.provider().outage, null);
+  // Its keys alone: what is known goes on, and the operator hears of it.
+  fake.pages.set("/keys", json({}, 500));
+  t.mock.timers.tick(5 * 60_000);
+  assert.equal(await reason(live, await signToken(fake.issuer, key, { jti: "2" })), "identity");
+  await waitFor(() => live.provider().outage?.error.includes("answered with status 500 at"));
+});
+
 test("while the issuer is down its known keys serve for a day, and nobody waits for it", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
   const { fake, live } = await start(t);

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import type { IssuerPlan, ScopePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Authentication, Proof, TokenSource } from "./authenticate.ts";
+import { ASSERTION_TYPE, assertionFromClaims, type IdentityAssertion } from "./identity-assertion.ts";
 import { Introspection } from "./introspection.ts";
 import { Kept, RETRY_MS } from "./issuer-kept.ts";
 import { AnswerMemory } from "./issuer-memory.ts";
@@ -11,18 +12,34 @@ import { audienceKey, proofFromClaims } from "./issuer-person.ts";
 import { IssuerError, IssuerTransport, type JsonObject } from "./issuer-transport.ts";
 import { readKeys, type JwtKeys } from "./jwt-keys.ts";
 import { KeysUnavailable, lookAtJwt, TokenRefusal, type UnverifiedJwt, verifyJwt } from "./jwt-verify.ts";
+import { type IdentityProvider, ProviderHealth } from "./provider-health.ts";
 
 export type LiveIssuer = TokenSource & {
   /** Its metadata document, byte for byte; null when it cannot be had. Never rejects. */
   metadata(): Promise<string | null>;
+  provider(): IdentityProvider;
+  /** What an identity assertion says, when the issuer has made it and it is valid now. It is not remembered: the same one is read again. Never rejects. */
+  readAssertion(assertion: string): Promise<ReadAssertion>;
   close(): void;
 };
+
+export type ReadAssertion =
+  | { readonly kind: "assertion"; readonly assertion: IdentityAssertion }
+  | { readonly kind: "invalid"; readonly reason: string }
+  | Extract<Authentication, { kind: "unavailable" }>;
 
 /** How long a token that was verified counts without being verified again. */
 const VERIFIED_MS = 10_000;
 const MAX_VERIFIED = 10_000;
 const METADATA_FRESH_MS = 3_600_000;
 const KEYS_FRESH_MS = 600_000;
+
+type Asked = "metadata" | "keys" | "introspection";
+const CHANGES: Readonly<Record<Asked, readonly [fails: string, works: string]>> = {
+  metadata: ["The issuer's metadata cannot be fetched; what is known goes on serving for a day", "The issuer's metadata can be fetched again"],
+  keys: ["The issuer's keys cannot be fetched; what is known goes on serving for a day", "The issuer's keys can be fetched again"],
+  introspection: ["The issuer cannot be asked about tokens that say nothing by themselves", "The issuer can be asked about tokens again"],
+};
 
 /** Fetches nothing before the first token comes. @param scopes that include others */
 export function openIssuer(plan: IssuerPlan, log: Log, scopes: ReadonlyMap<string, ScopePlan>): LiveIssuer {
@@ -35,6 +52,7 @@ class Issuer implements LiveIssuer {
   readonly #scopes: ReadonlyMap<string, ScopePlan>;
   readonly #audiences: ReadonlySet<string>;
   readonly #transport: IssuerTransport;
+  readonly #health: ProviderHealth<Asked>;
   readonly #metadata: Kept<IssuerMetadata>;
   readonly #keys: Kept<JwtKeys>;
   readonly #introspection: Introspection | null;
@@ -46,12 +64,20 @@ class Issuer implements LiveIssuer {
     this.#scopes = scopes;
     this.#audiences = new Set([...plan.audiences].map(audienceKey));
     this.#transport = new IssuerTransport(plan);
-    this.#metadata = new Kept({
-      fetch: (before) => fetchMetadata(plan.issuer, this.#transport, before),
-      freshMs: METADATA_FRESH_MS,
-      onChange: (error) => this.#tell(error, "metadata"),
+    this.#health = new ProviderHealth<Asked>({
+      who: { kind: "issuer", name: plan.name, url: plan.issuer },
+      faultOf: (error) => {
+        if (error instanceof IssuerError) return error.isOfToken ? null : error.message;
+        // What any other error is made of is not known.
+        return `Internal error (${error instanceof Error ? error.name : typeof error})`;
+      },
+      onChange: (what, error) => this.#tell(what, error),
     });
-    this.#keys = new Kept({ fetch: (before) => this.#fetchKeys(before), freshMs: KEYS_FRESH_MS, onChange: (error) => this.#tell(error, "keys") });
+    this.#metadata = new Kept({
+      fetch: (before) => this.#health.watch("metadata", () => fetchMetadata(plan.issuer, this.#transport, before)),
+      freshMs: METADATA_FRESH_MS,
+    });
+    this.#keys = new Kept({ fetch: (before) => this.#health.watch("keys", () => this.#fetchKeys(before)), freshMs: KEYS_FRESH_MS });
     const { introspection } = plan;
     this.#introspection =
       introspection === null
@@ -59,7 +85,8 @@ class Issuer implements LiveIssuer {
         : new Introspection({
             plan,
             introspection,
-            post: async (form, headers) => this.#transport.postForm(introspection.url ?? (await this.#introspectionUrl()), form, headers),
+            post: (form, headers) =>
+              this.#health.watch("introspection", async () => this.#transport.postForm(introspection.url ?? (await this.#introspectionUrl()), form, headers)),
             prove: (answer) => this.#prove(answer, false),
             explain: (error) => this.#explain(error),
           });
@@ -83,9 +110,25 @@ class Issuer implements LiveIssuer {
     }
   }
 
+  async readAssertion(assertion: string): Promise<ReadAssertion> {
+    const jwt = lookAtJwt(assertion);
+    if (jwt === null) return { kind: "invalid", reason: "It is no JWT" };
+    try {
+      // Whatever types its access tokens may have.
+      const claims = await verifyJwt(assertion, jwt, this.#keys, { ...this.#plan, types: new Set([ASSERTION_TYPE]) });
+      return { kind: "assertion", assertion: assertionFromClaims(claims, this.#plan) };
+    } catch (error) {
+      const why = this.#explain(error);
+      return why.kind === "invalid" ? { kind: "invalid", reason: why.reason ?? "It cannot be looked at" } : why;
+    }
+  }
+
+  provider(): IdentityProvider {
+    return this.#health.describe();
+  }
+
   close(): void {
-    this.#metadata.close();
-    this.#keys.close();
+    this.#health.close();
     this.#transport.close();
     this.#verified.clear();
   }
@@ -107,7 +150,7 @@ class Issuer implements LiveIssuer {
     return proofFromClaims(claims, this.#audiences, this.#plan, this.#scopes, isAccessToken);
   }
 
-  #explain(error: unknown): Authentication {
+  #explain(error: unknown): Extract<Authentication, { kind: "invalid" | "unavailable" }> {
     const issuer = this.#plan.name;
     if (error instanceof TokenRefusal) {
       const { message: reason, detail } = error;
@@ -140,9 +183,10 @@ class Issuer implements LiveIssuer {
   }
 
   /** Once when it begins and once when it is over. */
-  #tell(error: Error | null, what: "metadata" | "keys"): void {
+  #tell(what: Asked, reason: string | null): void {
     const issuer = this.#plan.name;
-    if (error === null) this.#log.info({ issuer }, `The issuer's ${what} can be fetched again`);
-    else this.#log.warn({ issuer, reason: error.message }, `The issuer's ${what} cannot be fetched; what is known goes on serving for a day`);
+    const [fails, works] = CHANGES[what];
+    if (reason === null) this.#log.info({ issuer }, works);
+    else this.#log.warn({ issuer, reason }, fails);
   }
 }

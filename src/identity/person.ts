@@ -2,6 +2,7 @@
 import { asciiName } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { LoginPlan, PeopleMatch } from "../plan/auth-model.ts";
+import type { Identity } from "./identity.ts";
 import { matchesTailnet } from "./tailnet.ts";
 
 /** Plain data: it is kept as JSON with the grants of whom it describes. What the source does not tell is null or empty. */
@@ -22,6 +23,8 @@ export type Person = {
   readonly groups: readonly string[];
   readonly claims: Readonly<Record<string, unknown>>;
   readonly peer: TailnetPeer | null;
+  /** Who vouched for somebody by an identity assertion: its name in `Plan.issuers`, and its URL then, at which alone the subject is unique. */
+  readonly issuer?: { readonly name: string; readonly url: string };
 };
 
 /** What is kept of a person, as it counts now: people of the password file are whom the file names now, with the groups that it says; null when it names them no more. */
@@ -56,6 +59,11 @@ export function claimTexts(claims: Readonly<Record<string, unknown>>, path: read
     value = (value as Record<string, unknown>)[step];
   }
   return [value].flat().flatMap((one) => (typeof one === "string" ? one : typeof one === "number" || typeof one === "boolean" ? String(one) : []));
+}
+
+/** The source for the log and for headers: of an issuer's people with its name. */
+export function personSource({ source, issuer }: Person): Identity["source"] {
+  return source === "issuer" ? `issuer:${issuer?.name ?? ""}` : source;
 }
 
 /** Name for the log and for headers: unique within the source, printable ASCII. */

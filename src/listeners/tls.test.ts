@@ -55,9 +55,10 @@ async function serve(options: Options = {}): Promise<{ port: number; stats: TlsS
       acme: null,
       tailscale: false,
       internal: source === null,
+      hosts: ["a.example.com"],
       protocol: { ...protocol, key: JSON.stringify(protocol) },
     },
-    { listener, hosts: ["a.example.com"], listenHost: "127.0.0.1", tailnetNames: () => [], acme: source, tailscale: null, internalCa: ca, tickets },
+    { listener, listenHost: "127.0.0.1", tailnetNames: () => [], acme: source, tailscale: null, internalCa: ca, tickets },
   );
   const stats = new TlsStats();
   const terminator = createTlsTerminator({

@@ -44,7 +44,14 @@ export type AuthWayPlan =
   | { readonly kind: "token"; readonly names: ReadonlySet<string> | null; readonly scopes: readonly string[] }
   | { readonly kind: "client_certificate"; readonly subjects: ReadonlySet<string> | null; readonly sans: ReadonlySet<string> | null }
   | { readonly kind: "tailnet"; readonly match: TailnetMatch }
-  | { readonly kind: "oauth"; readonly resource: string; readonly scopes: readonly string[]; readonly allow: PeopleMatch }
+  | {
+      readonly kind: "oauth";
+      readonly resource: string;
+      readonly scopes: readonly string[];
+      readonly allow: PeopleMatch;
+      /** Names of the issuers whose people come in by it too, with tokens for their identity assertions. */
+      readonly identityAssertions: ReadonlySet<string>;
+    }
   | { readonly kind: "issuer"; readonly issuer: string; readonly scopes: readonly string[]; readonly allow: PeopleMatch | null }
   | { readonly kind: "session"; readonly allow: PeopleMatch };
 
@@ -69,6 +76,7 @@ export type ScopePlan = {
 export type IssuerPlan = {
   readonly name: string;
   readonly issuer: string;
+  /** Empty: its access tokens open nothing, its identity assertions may. */
   readonly audiences: ReadonlySet<string>;
   /** Null: looked up in the metadata. */
   readonly jwksUrl: string | null;
@@ -135,6 +143,8 @@ export type OAuthResourcePlan = {
   readonly scopeSets: readonly (readonly string[])[];
   readonly optionalScopes: readonly string[];
   readonly allow: readonly PeopleMatch[];
+  /** Its ways that take identity assertions: names of issuers with their URLs, and whom of theirs. Empty: none is taken. */
+  readonly assertions: readonly { readonly issuers: ReadonlyMap<string, string>; readonly allow: PeopleMatch }[];
   readonly grants: ReadonlySet<"authorization_code" | "refresh_token" | "client_credentials">;
   readonly accessTokenMs: number;
   readonly refreshTokenMs: number;

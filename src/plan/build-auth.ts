@@ -36,7 +36,7 @@ export function buildIssuers({ auth }: Language.Config, files: Files): IssuerPla
     const plan = {
       name,
       issuer: issuer.issuer,
-      audiences: new Set([issuer.audience].flat()),
+      audiences: new Set([issuer.audience ?? []].flat()),
       jwksUrl: issuer.jwks_url ?? null,
       algorithms: issuer.algorithms,
       types: new Set(issuer.types.map((type) => type.toLowerCase().replace(/^application\//, ""))),
@@ -88,7 +88,7 @@ export function buildAuthorizationServers(config: Language.Config, files: Files)
     const plan = {
       issuer,
       host: new URL(issuer).hostname.toLowerCase(),
-      resources: [...resources.values()].map(buildResource),
+      resources: [...resources.values()].map((sharing) => buildResource(sharing, auth.issuers)),
       sessionOrigins: new Set(sessions.map(({ url }) => new URL(url).origin)),
       sessionLifetimesMs: lifetimes,
       listeners: isEverywhere ? null : new Set(members.flatMap(({ route }) => route.listeners ?? [])),
@@ -111,7 +111,10 @@ export function serverUrl(server: Language.AuthServer | undefined): string | nul
   return server.public_url ?? (server.host === undefined ? null : `https://${server.host.toLowerCase()}`);
 }
 
-function buildResource(members: readonly { readonly route: Route; readonly url: string; readonly ways: readonly Language.AuthWay[] }[]): OAuthResourcePlan {
+function buildResource(
+  members: readonly { readonly route: Route; readonly url: string; readonly ways: readonly Language.AuthWay[] }[],
+  issuers: Language.Auth["issuers"],
+): OAuthResourcePlan {
   const ways = members.flatMap((member) => member.ways.flatMap(({ oauth }) => oauth ?? []));
   const first = ways[0];
   if (first === undefined) throw new RangeError("Not a resource");
@@ -124,6 +127,9 @@ function buildResource(members: readonly { readonly route: Route; readonly url: 
     scopeSets: ways.map((way) => way.scopes),
     optionalScopes: [...new Set(ways.flatMap((way) => way.optional_scopes))].filter((scope) => !scopes.includes(scope)),
     allow: ways.map((way): PeopleMatch => peopleMatch(way.allow)),
+    assertions: ways
+      .filter((way) => way.identity_assertions.length > 0)
+      .map((way) => ({ issuers: new Map(way.identity_assertions.map((name) => [name, issuers[name]?.issuer ?? ""])), allow: peopleMatch(way.allow) })),
     grants: new Set(ways.flatMap((way) => way.grants)),
     accessTokenMs: shortest("access_token_lifetime"),
     refreshTokenMs: shortest("refresh_token_lifetime"),

@@ -101,7 +101,14 @@ function allowedOrigins(publicUrl: string | null, cors: CorsPlan | null): Readon
 }
 
 function authWay({ token, client_certificate, tailnet, oauth, issuer, session }: AuthWay, publicUrl: string | null): AuthWayPlan {
-  if (oauth !== undefined) return { kind: "oauth", resource: sameResourceKey(publicUrl ?? ""), scopes: oauth.scopes, allow: peopleMatch(oauth.allow) };
+  if (oauth !== undefined)
+    return {
+      kind: "oauth",
+      resource: sameResourceKey(publicUrl ?? ""),
+      scopes: oauth.scopes,
+      allow: peopleMatch(oauth.allow),
+      identityAssertions: new Set(oauth.identity_assertions),
+    };
   if (issuer !== undefined)
     return { kind: "issuer", issuer: issuer.name, scopes: issuer.scopes, allow: issuer.allow === undefined ? null : peopleMatch(issuer.allow) };
   if (session !== undefined) return { kind: "session", allow: peopleMatch(session.allow) };

@@ -4,6 +4,7 @@ import type { Acme, AcmeDns, Config, HttpListener, Listener, Tls } from "../conf
 import { parseListenAddress } from "../lib/address.ts";
 import { cipherList } from "../lib/cipher-suites.ts";
 import { isCovered, isTailnetName, orderRules, whyNotOrdered } from "../lib/host-cover.ts";
+import { listenerHosts, type HttpPlace, type ListenerHost } from "../lib/listener-hosts.ts";
 import { knownChain } from "../lib/pem-memory.ts";
 import { serverUrl, usesServer } from "./build-auth.ts";
 import type { AcmeChallengeType, AcmePlan, CertificatePair, DnsPlan, HttpListenerPlan, TlsPlan, TlsProtocolPlan } from "./model.ts";
@@ -20,9 +21,14 @@ export class TlsPlans {
   /** A pair is decoded once, however many listeners use it. */
   readonly #pairs = new Map<string, CertificatePair>();
 
+  readonly #places: readonly HttpPlace[];
+
   constructor(config: Config, files: ReadonlyMap<string, string>) {
     this.#config = config;
     this.#files = files;
+    this.#places = Object.entries(config.listeners).flatMap(([name, one]) =>
+      one.protocol === "http" ? [{ name, address: parseListenAddress(one.listen), httpsPort: this.#tlsOf(one)?.acme?.https_port ?? null }] : [],
+    );
   }
 
   plan(name: string, listener: Listener): TlsPlan {
@@ -32,12 +38,16 @@ export class TlsPlans {
     const { cert_file, key_file } = tls;
     const first = cert_file === undefined || key_file === undefined ? [] : [{ cert_file, key_file }];
     const certificates = [...first, ...(tls.certificates ?? [])].map((pair) => this.#pair(pair.cert_file, pair.key_file));
+    const hosts = this.#hosts(name);
+    const certain = hosts.filter(({ isCertain }) => isCertain).map(({ host }) => host);
     return {
       mode: tls.mode,
       certificates,
-      acme: tls.acme === undefined ? null : this.#acme(name, listener, { ...tls, acme: tls.acme }, certificates),
+      acme: tls.acme === undefined ? null : this.#acme(certain, { ...tls, acme: tls.acme }, certificates),
       tailscale: tls.tailscale,
       internal: tls.internal,
+      // Clients name no IPv6 address in a handshake.
+      hosts: [...new Set(hosts.map(({ host }) => host))].filter((host) => !host.startsWith("[")),
       protocol: this.#protocol(tls),
     };
   }
@@ -88,18 +98,12 @@ export class TlsPlans {
   }
 
   /**
-   * One certificate for each entry of `domains`, and one for each host of the routes that neither a file nor one of those covers.
+   * One certificate for each entry of `domains`, and one for each of the hosts that neither a file nor one of those covers.
    * Hosts that the CA cannot be asked for are left to the internal CA, those of the tailnet to tailscaled.
    */
-  #acme(
-    name: string,
-    listener: Listener,
-    { acme, tailscale }: { readonly acme: Acme; readonly tailscale: boolean },
-    pairs: readonly CertificatePair[],
-  ): AcmePlan {
+  #acme(hosts: readonly string[], { acme, tailscale }: { readonly acme: Acme; readonly tailscale: boolean }, pairs: readonly CertificatePair[]): AcmePlan {
     const asked = (acme.domains ?? []).map((entry) => [entry].flat().map((host) => host.toLowerCase()));
     const covered = new Set([...pairs.flatMap((pair) => pair.names), ...asked.flat()]);
-    const hosts = listener.protocol === "tcp" ? [] : this.#hosts(name);
     const rules = orderRules(acme);
     const isLeft = (host: string): boolean => isCovered(host, covered) || whyNotOrdered(host, rules) !== null || (tailscale && isTailnetName(host));
     const own = [...new Set(hosts)].filter((host) => !isLeft(host)).map((host) => [host]);
@@ -117,12 +121,11 @@ export class TlsPlans {
     };
   }
 
-  #hosts(listener: string): string[] {
-    const { auth, routes } = this.#config;
-    const own = routes.flatMap(({ host, listeners }) => (host !== undefined && (listeners?.includes(listener) ?? true) ? [host.toLowerCase()] : []));
-    // The server that all share is reached by every listener.
-    const server = routes.some(usesServer) ? serverUrl(auth.server) : null;
-    return server?.startsWith("https:") === true ? [...own, new URL(server).hostname] : own;
+  /** Those of the routes, and of the server that all share, which is reached by every listener. */
+  #hosts(listener: string): ListenerHost[] {
+    const { auth, routes, trusted_proxies: proxies } = this.#config;
+    const server = routes.some(usesServer) && serverUrl(auth.server)?.startsWith("https:") === true ? auth.server : undefined;
+    return [...routes, ...(server === undefined ? [] : [server])].flatMap((placed) => listenerHosts(placed, listener, this.#places, proxies.length > 0));
   }
 
   #challenges(acme: Acme): AcmeChallengeType[] {

@@ -46,6 +46,8 @@ export type TlsTermination = {
   /** The certificate that tailscaled gets for the node's name. */
   readonly tailscale: boolean;
   readonly internal: boolean;
+  /** Names by which clients may ask for it, lower case, `*.example.com` for a wildcard: the local CA certifies them. `acme` has those that surely are. */
+  readonly hosts: readonly string[];
   readonly protocol: TlsProtocolPlan;
 };
 

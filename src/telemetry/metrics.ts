@@ -2,6 +2,7 @@
 import { CertificateMetrics, writeTls, type CertificateSample } from "./certificate-metrics.ts";
 import { Exposition } from "./exposition.ts";
 import { Histogram, HTTP_BUCKETS, TCP_BUCKETS } from "./histogram.ts";
+import { writeIdentityProviders, type IdentityProviderSample } from "./identity-metrics.ts";
 import { openProcessStats } from "./process-stats.ts";
 import { writeTailnet, type TailnetSample } from "./tailnet-metrics.ts";
 import { TlsStats } from "./tls-stats.ts";
@@ -73,6 +74,7 @@ export type MetricsSources = {
   readonly version: string;
   readonly targets: () => Iterable<TargetSample>;
   readonly certificates: () => Iterable<CertificateSample>;
+  readonly identityProviders: () => Iterable<IdentityProviderSample>;
   readonly accessLogDropped: () => number;
   /** Null: nothing is on the tailnet. */
   readonly tailnet: () => TailnetSample | null;
@@ -96,7 +98,15 @@ export class Metrics {
   readonly #now: () => number;
 
   constructor(sources: Partial<MetricsSources> = {}, now: () => number = Date.now) {
-    this.#sources = { version: "", targets: () => [], certificates: () => [], accessLogDropped: () => 0, tailnet: () => null, ...sources };
+    this.#sources = {
+      version: "",
+      targets: () => [],
+      certificates: () => [],
+      identityProviders: () => [],
+      accessLogDropped: () => 0,
+      tailnet: () => null,
+      ...sources,
+    };
     this.#now = now;
     this.#loadedAtMs = now();
   }
@@ -152,6 +162,7 @@ export class Metrics {
     writeTls(out, live(this.#tls));
     this.certificates.write(out, this.#sources.certificates(), this.#now());
     this.#writeTargets(out);
+    writeIdentityProviders(out, this.#sources.identityProviders());
     writeTailnet(out, this.#sources.tailnet(), this.#now());
     this.#writeConfig(out);
     out.single("sidegate_access_log_dropped_total", "counter", "Access log lines lost because they could not be written.", this.#sources.accessLogDropped());

@@ -16,6 +16,7 @@ import { createHttpLive, createHttpState, type HttpState } from "../../src/http/
 import type { AuthorizationServer, EndpointAnswer, EndpointRequest } from "../../src/authorization-server/endpoint.ts";
 import type { Authentication, Proof, TokenSource } from "../../src/identity/authenticate.ts";
 import type { LiveIssuer } from "../../src/identity/issuer.ts";
+import type { IdentityProvider } from "../../src/identity/provider-health.ts";
 import type { Person } from "../../src/identity/person.ts";
 import { sameResourceKey } from "../../src/lib/public-url.ts";
 import { wantsUpgrade } from "../../src/http/upgrade.ts";
@@ -174,7 +175,10 @@ export async function startHttpGateway(options: HttpGatewayOptions): Promise<Htt
     },
     servers: new Map((options.servers ?? []).map(({ plan: { issuer }, live }) => [issuer, live])),
     issuers: new Map(
-      Object.entries(options.issuers ?? {}).map(([name, source]): [string, LiveIssuer] => [name, { ...source, metadata: async () => null, close: () => {} }]),
+      Object.entries(options.issuers ?? {}).map(([name, source]): [string, LiveIssuer] => {
+        const provider = (): IdentityProvider => ({ kind: "issuer", name, url: "", outage: null });
+        return [name, { ...source, metadata: async () => null, provider, readAssertion: async () => ({ kind: "invalid", reason: "" }), close: () => {} }];
+      }),
     ),
     identifyMs: options.identifyMs,
     upstreams: new Map([["up", upstream]]),
@@ -291,6 +295,7 @@ export function fakeServer(args: {
     routes: [],
     scopes: [],
     scopeSets: [[]],
+    assertions: [],
     optionalScopes: [],
     allow: [EVERYBODY],
     grants: new Set(["authorization_code"]),
@@ -353,7 +358,7 @@ export function protectedRoute(
 }
 
 export function oauthWay(url: string, scopes: readonly string[] = [], allow: PeopleMatch = EVERYBODY): AuthWayPlan {
-  return { kind: "oauth", resource: sameResourceKey(url), scopes, allow };
+  return { kind: "oauth", resource: sameResourceKey(url), scopes, allow, identityAssertions: new Set() };
 }
 
 export function sessionWay(allow: PeopleMatch = EVERYBODY): AuthWayPlan {

@@ -89,6 +89,7 @@ export function fakeSource(
       if (callback.searchParams.get("code") !== `c-${memory.split(" ")[1]}`) throw new LoginError("failed", "This is another login's code");
       return this.who;
     },
+    provider: () => ({ kind: "login", name: label, url: at ?? "", outage: null }),
     close() {},
   };
 }
@@ -113,6 +114,7 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
     routes: ["mcp"],
     scopes: ["mcp"],
     scopeSets: [["mcp"]],
+    assertions: [],
     optionalScopes: ["mcp:write"],
     allow: [{ ...NOBODY, githubUsers: new Set(["octocat"]), ownPeople: true }],
     grants: new Set(["authorization_code"]),

@@ -36,6 +36,7 @@ export function resource(changes: Partial<OAuthResourcePlan> = {}): OAuthResourc
     scopeSets: [changes.scopes ?? ["mcp"]],
     optionalScopes: ["mcp:write"],
     allow: [{ ...NOBODY, ownPeople: true, clients: new Set(["machine", "signer"]) }],
+    assertions: [],
     grants: new Set(["authorization_code", "refresh_token", "client_credentials"]),
     accessTokenMs: 3_600_000,
     refreshTokenMs: 30 * 86_400_000,
@@ -127,19 +128,23 @@ export class OAuthServer {
     const plan = serverPlan(changes);
     let pending: PendingAuthorizations | null = null;
     const revoked: (string | null)[] = [];
-    const openFlow = (_plan: AuthorizationServerPlan, flowDeps: LoginFlowDeps): LoginFlow => {
+    const openFlow = (flowPlan: AuthorizationServerPlan, flowDeps: LoginFlowDeps): LoginFlow => {
       pending = flowDeps.pending;
+      if (deps.openFlow !== undefined) return deps.openFlow(flowPlan, flowDeps);
       return {
         serves: () => false,
         handle: () => Promise.reject(new Error("no pages here")),
         findSession: () => ({ kind: "none" }),
         loginLocation: () => "/",
+        sessions: () => Promise.resolve([]),
+        endSession: () => Promise.resolve(false),
         revokeUser: (user) => Promise.resolve(revoked.push(user)),
+        providers: () => [],
         close: () => {},
       };
     };
     const log = openLog({ level: "error", format: "json" }, { isTty: false, colors: false, write: (text) => assert.fail(text) });
-    const server = await openServer(plan, { store: memoryStore(deps.now), log, openFlow, ...deps });
+    const server = await openServer(plan, { store: memoryStore(deps.now), log, ...deps, openFlow });
     assert.ok(pending !== null);
     const opened = new OAuthServer(plan, server, pending);
     Object.assign(opened, { revokedUsers: revoked });

@@ -112,13 +112,13 @@ export async function openTailnetListeners(first: Story, timing: Partial<Tailnet
       acme: null,
       tailscale: false,
       internal: false,
+      hosts: [],
       protocol: { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, key: "k" },
     };
     const certificates =
       story.tls === true
         ? createListenerTls(tls, {
             listener: "l",
-            hosts: [],
             listenHost: null,
             tailnetNames: () => [],
             acme: null,

@@ -95,6 +95,33 @@ routes:
   assert.equal(orders(pebble), before);
 });
 
+test("what clients know by a 'public_url' alone gets its certificate like a host, and a name that ends elsewhere is never ordered", async (t) => {
+  if (needsPebble(t)) return;
+  const port = await freePort();
+  await using pebble = await startPebble({ tlsPort: port });
+  await using origin = await startOrigin((_req, res) => void res.end("hello"));
+  const route = (path: string, url: string, more: string): string =>
+    `  - { path: ${path}, public_url: "${url}", upstream: "http://127.0.0.1:${origin.port}", ${more} }`;
+  await using gateway = await startGateway({
+    files: { users: `alice:$scrypt$ln=17,r=8,p=1$${"A".repeat(22)}$${"A".repeat(43)}\n` },
+    yaml: `
+listeners:
+  https: { protocol: http, listen: "127.0.0.1:${port}", tls: { ${acme(pebble, `, https_port: ${port}`)} } }
+auth: { login: { password: { users_file: users } }, server: { host: auth.example.com } }
+routes:
+${route("/mcp", "https://mcp.example.com/mcp", "auth: [{ oauth: {} }]")}
+${route("/here", `https://here.example.com:${port}/here`, "auth: none")}
+${route("/there", "https://there.example.com:9/there", "auth: none")}
+`,
+  });
+  await issued(gateway, "mcp.example.com", "here.example.com", "auth.example.com");
+  const root = await pebble.root();
+  for (const name of ["mcp.example.com", "here.example.com", "auth.example.com"]) assert.match(await handshake(port, name, root), /^[0-9A-F]{8,}$/);
+  assert.equal(await handshake(port, "there.example.com", root), "ERR_SSL_TLSV1_UNRECOGNIZED_NAME");
+  assert.equal((await certificates(gateway)).length, 3);
+  assert.equal(orders(pebble), 3);
+});
+
 test("http-01 is answered on the plain listener before every route, also where it redirects", async (t) => {
   if (needsPebble(t)) return;
   const [port, plain] = [await freePort(), await freePort()];

@@ -61,6 +61,33 @@ routes:
   assert.match(gone.stderr, /^No gateway answers on unix:.*; is it running\?\n$/);
 });
 
+test("a refused start and a refused reload tell the warnings after the problems, as 'check' does", async () => {
+  await using origin = await startOrigin();
+  const yaml = (key: string): string => `
+listeners:
+  web: { protocol: http, listen: "127.0.0.1:0", tls: { mode: application, internal: true } }
+routes:
+  - { host: a.example.com, public_url: "https://b.example.com", upstream: "${origin.url}", auth: none }
+  - { host: c.example.com, ${key}: "${origin.url}", auth: none }
+`;
+  await using gateway = await startGateway({ yaml: yaml("upstream"), expectErrors: true });
+  const env = { SIDEGATE_CONFIG: gateway.file };
+  await gateway.save(yaml("upstrem"));
+  const checked = await runSidegate(["check"], { env });
+  assert.match(checked.stderr, /^[^\n]*'upstrem'[^]*\n\n[^\n]*: warning: Clients ask for host 'b\.example\.com'[^]*\^\n$/);
+  assert.deepEqual(await runSidegate(["reload"], { env }), { code: 64, stdout: "", stderr: `${checked.stderr}The last good configuration goes on\n` });
+  const { outcome, problems } = JSON.parse((await gateway.admin("/reload", "POST")).body) as { outcome: string; problems: { message: string }[] };
+  assert.equal(outcome, "refused");
+  assert.ok(problems.every(({ message }) => !message.startsWith("Clients ask")));
+  const logged = gateway.log.find(({ event }) => event === "reload_refused");
+  assert.equal(logged?.["text"], checked.stderr);
+  assert.deepEqual(await runSidegate(["run"], { env }), {
+    code: 64,
+    stdout: "",
+    stderr: `${checked.stderr}\nCannot use configuration file '${gateway.file}'\n`,
+  });
+});
+
 test("requests are counted by route, and the series of a removed route vanish", async () => {
   await using origin = await startOrigin();
   const yaml = (name: string): string => `

@@ -96,12 +96,17 @@ test("#46 a route with oauth binds without being asked to: to the person, whatev
   await using gateway = await startHttpGateway({
     targets: [upstream.origin.url],
     servers: [server],
-    routes: [{ publicUrl: resource, auth: [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY }] }],
+    routes: [
+      {
+        publicUrl: resource,
+        auth: [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY, identityAssertions: new Set<string>() }],
+      },
+    ],
   });
   const session = String((await send(gateway.port, "a-desktop", null)).headers["mcp-session-id"]);
   assert.equal((await send(gateway.port, "a-editor", session)).status, 202);
   assert.equal((await send(gateway.port, "b-desktop", session)).status, 404);
-  const auth = [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY }] as const;
+  const auth = [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY, identityAssertions: new Set<string>() }] as const;
   const routes = [{ publicUrl: resource, auth, mcp: { sessionBinding: false } }];
   await using loose = await startHttpGateway({ targets: [upstream.origin.url], servers: [server], routes });
   assert.equal((await send(loose.port, "b-desktop", session)).status, 202, "unless the file says otherwise");
@@ -184,7 +189,10 @@ test("#46 a leaked id in another spelling opens nothing; outside of MCP a word i
   const resource = "http://127.0.0.1/mcp";
   const proof = (subject: string): Proof => ({ ...proofOf(resource), person: { ...OCTOCAT, subject } });
   const server = fakeServer({ issuer: "http://127.0.0.1", resources: [resource], tokens: { a: proof("a"), b: proof("b") } });
-  const route = { publicUrl: resource, auth: [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY }] } as const;
+  const route = {
+    publicUrl: resource,
+    auth: [{ kind: "oauth", resource: sameResourceKey(resource), scopes: [], allow: EVERYBODY, identityAssertions: new Set<string>() }],
+  } as const;
   for (const mcp of [null, { sessionBinding: true }]) {
     await using gateway = await startHttpGateway({ targets: [origin.url], servers: [server], routes: [{ ...route, mcp }] });
     assert.equal((await send(gateway.port, "a", null, { method: "GET", path: "/sse" })).status, 200);

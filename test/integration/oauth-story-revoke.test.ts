@@ -112,6 +112,38 @@ test("#18 revoking a person's grants, one grant or all makes tokens worthless at
   assert.equal(again.status, 200, again.text);
 });
 
+test("the operator sees who is logged in with which browser, and signs one browser of a person out", async (t) => {
+  const { github, gateway, origin, run } = await open(t);
+  await using laptop = scriptedBrowser();
+  await using lost = scriptedBrowser();
+  const page = `${origin}/pages/x`;
+  const shown = async (): Promise<{ id: string; user: string; origin: string }[]> =>
+    JSON.parse((await run("sessions", "--json")).stdout) as { id: string; user: string; origin: string }[];
+  github.signIn(OCTOCAT);
+  assert.equal((await laptop.open(page)).status, 200);
+  const [mine] = await shown();
+  assert.equal((await lost.open(page)).status, 200);
+  const both = await shown();
+  assert.deepEqual(
+    both.map(({ user, origin: at }) => `${user} ${at}`),
+    [`github:octocat ${origin}`, `github:octocat ${origin}`],
+  );
+  const { stdout } = await run("sessions");
+  for (const { id } of both) assert.match(stdout, new RegExp(`^github:octocat +${origin} +\\S+ ago +in \\d.* +${id}$`, "m"));
+  for (const browser of [laptop, lost]) assert.ok(![...browser.cookies(origin).values()].some((value) => stdout.includes(value)));
+
+  const other = both.find(({ id }) => id !== mine?.id) ?? assert.fail("no second session");
+  assert.equal((await gateway.admin("/auth/revoke?session=x&all=true", "POST")).status, 400);
+  assert.deepEqual(await run("revoke", "--session", other.id), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
+  github.answer("deny");
+  assert.equal((await laptop.open(page)).status, 200);
+  assert.notEqual((await lost.open(page)).status, 200);
+  assert.deepEqual(await shown(), [mine]);
+  assert.equal((await run("revoke", "--session", other.id)).code, 1);
+  await laptop.submit(await laptop.open(`${origin}/.sidegate/logout`), "Sign out");
+  assert.equal((await run("sessions")).stdout, "No sessions: nobody is logged in with a browser\n");
+});
+
 test("#29 a client whose registration the operator took away registers again by itself, asks its person once, and goes on", async (t) => {
   const { origin, run } = await open(t);
   const oauth = new MemoryOAuth(approve);

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { LoginError } from "../../src/authorization-server/login-source.ts";
 import { StateError } from "../../src/state/state-error.ts";
 import { scriptedBrowser } from "../components/browser.ts";
-import { ALICE_PEER, fakeSource, startLoginFlow } from "../components/login-flow.ts";
+import { ALICE_PEER, fakeSource, person, startLoginFlow } from "../components/login-flow.ts";
 
 test("a page leads to the login on the issuer's host and back, and the cookie is for its host alone", async () => {
   await using server = await startLoginFlow();
@@ -141,6 +141,44 @@ test("sessions end by time and by the operator", async () => {
   assert.equal((await server.flow.findSession(second, server.app)).kind, "identity");
   server.skew = 3_600_001;
   assert.equal((await server.flow.findSession(second, server.app)).kind, "none");
+});
+
+test("the operator sees the sessions that count, and ends one by an id that opens nothing", async () => {
+  const source = fakeSource();
+  await using server = await startLoginFlow({ external: [source] });
+  await using browser = scriptedBrowser();
+  await using other = scriptedBrowser();
+  const shown = async (): Promise<string[]> => (await server.flow.sessions()).map(({ person: { name }, origin }) => `${name} ${origin}`).toSorted();
+  const isIn = async (cookie: string): Promise<boolean> => (await server.flow.findSession(cookie, server.app)).kind === "identity";
+  const logIn = async (who: typeof browser): Promise<string> => {
+    await who.open(`${server.app}/x`);
+    return who.cookies(server.app).get("sidegate") ?? "";
+  };
+  assert.deepEqual(await shown(), []);
+  const mine = await logIn(browser);
+  source.who = person("hubot");
+  const theirs = await logIn(other);
+  assert.deepEqual(await shown(), [`hubot ${server.app}`, `octocat ${server.app}`]);
+
+  const about = (await server.flow.sessions()).find(({ person: { name } }) => name === "octocat");
+  assert.ok(about !== undefined);
+  assert.equal(about.expiresAtMs - about.createdAtMs, 3_600_000);
+  // Whoever reads the list over the operator's shoulder has got nothing to log in with.
+  assert.notEqual(about.id, mine);
+  assert.equal(await isIn(about.id), false);
+  // Nor does a cookie end anything as an id.
+  assert.equal(await server.flow.endSession(mine), false);
+  assert.equal(await server.flow.endSession(about.id), true);
+  assert.deepEqual([await isIn(mine), await isIn(theirs)], [false, true]);
+  assert.deepEqual(await shown(), [`hubot ${server.app}`]);
+  assert.equal(await server.flow.endSession(about.id), false);
+
+  await other.submit(await other.open(`${server.app}/.sidegate/logout`), "Sign out");
+  assert.deepEqual(await shown(), []);
+  await logIn(browser);
+  assert.deepEqual(await shown(), [`hubot ${server.app}`]);
+  server.skew = 3_600_001;
+  assert.deepEqual(await shown(), []);
 });
 
 test("a state that fails is no login and no crash", async () => {

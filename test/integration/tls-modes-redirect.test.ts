@@ -15,6 +15,7 @@ const AUTO: TlsTermination = {
   acme: null,
   tailscale: false,
   internal: true,
+  hosts: [],
   protocol: { minVersion: "TLSv1.2", ciphers: null, clientAuth: null, key: "k" },
 };
 const LISTENERS: [string, Partial<HttpListenerPlan>][] = [
