@@ -9,6 +9,9 @@ import { authorityOf } from "./login-authority.ts";
 /** The grant by which a client shows an assertion of somebody else (RFC 7523, 2.1). */
 export const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
+/** Claim of our JWTs: hash of the id of the grant. */
+export const GRANT_CLAIM = "grant";
+
 // Of clients that race with themselves, or lost the answer to a refresh.
 const GRACE_MS = 45_000;
 // Tokens stay for a while after their end, so that we can say why they are refused.
@@ -164,6 +167,16 @@ export class ServerState {
   /** When its tokens were taken back; 0: never. */
   async clientEndedAtMs(clientId: string): Promise<number> {
     return Number(await this.#store.get(this.#key("ended", idHash(clientId))));
+  }
+
+  /** Of a JWT nothing else is kept. @param id its `jti` @param ttlMs how long it would live */
+  async revokeJwt(id: string, ttlMs: number): Promise<void> {
+    await this.#store.set(this.#key("jwt-revoked", idHash(id)), "1", Math.max(1_000, ttlMs));
+    this.onGone();
+  }
+
+  async isRevokedJwt(id: string): Promise<boolean> {
+    return (await this.#store.get(this.#key("jwt-revoked", idHash(id)))) !== null;
   }
 
   /** False when the assertion was used before: each counts once. @param expiresAtMs when nobody takes it any more */

@@ -6,6 +6,7 @@ import { header, queryOf } from "./browser.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { callProvider, type Inner } from "./inject.ts";
 import { tryParseJson } from "./kept.ts";
+import { shapeTokenForm } from "./jwt-tokens.ts";
 import type { Limit } from "./limit.ts";
 import { metadataDocument, metadataPaths } from "./metadata.ts";
 import { errorPage, type ErrorPageOptions } from "./pages.ts";
@@ -44,8 +45,8 @@ export class Endpoints {
       ["/authorize", { methods: ["GET", "POST"], isOpen: false, handle: (request) => this.#authorize(request) }],
       ["/token", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/token", (params) => shapeToken(plan, params)) }],
       ["/register", { methods: ["POST"], isOpen: true, handle: (request) => this.#register(request) }],
-      ["/revoke", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/revoke", null) }],
-      ["/introspect", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/introspect", null) }],
+      ["/revoke", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/revoke", shapeTokenForm) }],
+      ["/introspect", { methods: ["POST"], isOpen: true, handle: (request) => this.#form(request, "/introspect", shapeTokenForm) }],
       ["/jwks", { methods: ["GET", "HEAD"], isOpen: true, handle: (request) => this.#keys(request) }],
       ...[...metadataPaths(plan)].map((path): [string, Place] => [path, metadata]),
     ]);
@@ -109,16 +110,15 @@ export class Endpoints {
     return { ...answer, headers: [...answer.headers, ...NO_STORE, "Referrer-Policy", "no-referrer"] };
   }
 
-  async #form(request: EndpointRequest, path: string, shape: ((params: URLSearchParams) => URLSearchParams) | null): Promise<EndpointAnswer> {
+  async #form(request: EndpointRequest, path: string, shape: (params: URLSearchParams) => URLSearchParams): Promise<EndpointAnswer> {
     const type = header(request, "content-type") ?? "";
     if (!type.toLowerCase().startsWith(FORM)) return problem(400, "invalid_request", `the body must be a form (${FORM})`);
     const authorization = header(request, "authorization");
-    const given = request.body.toString("utf8");
     return this.#forClients(request, {
       method: "POST",
       path,
       headers: { "content-type": FORM, ...(authorization === null ? {} : { authorization }) },
-      body: shape === null ? given : shape(new URLSearchParams(given)).toString(),
+      body: shape(new URLSearchParams(request.body.toString("utf8"))).toString(),
       cookies: [],
     });
   }

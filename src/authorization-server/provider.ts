@@ -2,9 +2,10 @@
 import { errors, interactionPolicy, Provider, type OidcClient, type OidcContext, type Token } from "oidc-provider";
 import { personNow } from "../identity/person.ts";
 import type { AuthorizationServerPlan, ClientPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
-import { idHash, JWT_BEARER, type ServerState } from "./adapter.ts";
+import { GRANT_CLAIM, idHash, JWT_BEARER, type ServerState } from "./adapter.ts";
 import { addAssertionGrant } from "./identity-assertion.ts";
 import { currentCall } from "./inject.ts";
+import { unshapedToken, type JwtTokens } from "./jwt-tokens.ts";
 import type { ServerKeys } from "./keys.ts";
 import { consentLocation } from "./consent.ts";
 import type { Newest } from "./newest.ts";
@@ -16,14 +17,13 @@ export const INTERACTION_S = 900;
 export const RESUME_COOKIE = "sidegate-authorization";
 export const AUTH_METHODS = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 export const ASSERTION_ALGORITHMS = ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"];
-/** Claim of our JWTs: hash of the id of the grant. */
-export const GRANT_CLAIM = "grant";
 const MAX_ASSERTION_S = 3_600;
 const MAX_DOCUMENT_BYTES = 65_536;
 
 export type ProviderDeps = {
   readonly state: ServerState;
   readonly keys: ServerKeys;
+  readonly jwts: JwtTokens;
   /** In place of fetch, for what clients name: metadata documents and keys. */
   readonly fetch: (url: string | URL) => Promise<Response>;
   /** Authorizations that wait for a person. */
@@ -35,10 +35,10 @@ export type ProviderDeps = {
 } & Parameters<typeof addAssertionGrant>[2];
 
 export function createProvider(plan: AuthorizationServerPlan, deps: ProviderDeps): Provider {
-  const { state, keys, begun, fetch, mayFetch } = deps;
+  const { state, keys, jwts, begun, fetch, mayFetch } = deps;
   const off = { enabled: false };
   const provider = new Provider(plan.issuer, {
-    adapter: (model: string) => state.adapter(model),
+    adapter: (model: string) => (model === "AccessToken" ? jwts.adapter(state.adapter(model)) : state.adapter(model)),
     jwks: keys.jwks,
     clients: plan.clients.map((client) => clientMetadata(client)),
     cookies: {
@@ -130,7 +130,7 @@ export function createProvider(plan: AuthorizationServerPlan, deps: ProviderDeps
 
   /** The library knows what was given out, and not what the file says of it by now. */
   function isActive({ oidc: { params } }: OidcContext, { accountId, kind }: Token): Promise<boolean> {
-    return kind === "RefreshToken" ? isKnown(accountId ?? "") : deps.isActive(String(params?.["token"]));
+    return kind === "RefreshToken" ? isKnown(accountId ?? "") : deps.isActive(unshapedToken(String(params?.["token"])));
   }
 
   function loadGrant(ctx: OidcContext): Promise<unknown> | undefined {

@@ -380,6 +380,47 @@ test("#29 an unknown client at the token endpoint is 401 invalid_client", async 
   assert.equal(reply.json()["error"], "invalid_client");
 });
 
+test("#18 a JWT is introspected and revoked like any other token, a person's and a machine's, and its grant goes on", async () => {
+  const machine = client({ id: "machine", secret: "s3cret", scopes: ["mcp"] });
+  const oauth = await OAuthServer.open({ clients: [machine], resources: [resource({ accessTokenFormat: "jwt" })] });
+  const basic = { authorization: `Basic ${Buffer.from("machine:s3cret").toString("base64")}` };
+  const introspect = async (token: string, fields: Record<string, string> = {}, headers: Record<string, string> = basic) =>
+    (await oauth.form("/introspect", { token, ...fields }, headers)).json();
+  const [id, stranger] = [await oauth.registered(), await oauth.registered()];
+  const tokens = await oauth.tokens({ client_id: id });
+  const access = String(tokens["access_token"]);
+  const { active, aud, client_id: of, scope, iss, exp } = await introspect(access, { token_type_hint: "access_token" });
+  assert.deepEqual([active, aud, of, scope, iss, typeof exp], [true, `${ISSUER}/mcp`, id, "mcp", ISSUER, "number"]);
+  assert.equal((await introspect(access, { client_id: id }, {}))["active"], true, "its own client may ask");
+  assert.deepEqual(await introspect(access, { client_id: stranger }, {}), { active: false });
+  const own = String((await oauth.form("/token", { grant_type: "client_credentials", scope: "mcp" }, basic)).json()["access_token"]);
+  assert.deepEqual([(await introspect(own))["active"], (await introspect(own))["client_id"]], [true, "machine"]);
+
+  assert.equal((await oauth.form("/revoke", { token: access, client_id: stranger })).status, 200);
+  await proofOf(oauth, access);
+  assert.equal((await oauth.form("/revoke", { token: access, client_id: id })).status, 200);
+  assert.deepEqual(await find(oauth, access), { kind: "invalid", reason: "The token was revoked" });
+  assert.deepEqual(await introspect(access), { active: false });
+  await proofOf(oauth, own);
+  assert.equal((await oauth.form("/revoke", { token: own }, basic)).status, 200);
+  assert.deepEqual(await find(oauth, own), { kind: "invalid", reason: "The token was revoked" });
+  assert.deepEqual(await introspect(own), { active: false });
+  const refreshed = await oauth.form("/token", { grant_type: "refresh_token", refresh_token: String(tokens["refresh_token"]), client_id: id });
+  const next = String(refreshed.json()["access_token"]);
+  await proofOf(oauth, next);
+
+  const [head, body, signature = ""] = next.split(".");
+  const forged = `${head}.${body}.${signature.startsWith("A") ? "B" : "A"}${signature.slice(1)}`;
+  for (const token of [forged, `~${next}`, `~${forged}`, `${head}.${body}.`, "a.b.c", "~", "~a.b.c"]) {
+    assert.deepEqual(await introspect(token), { active: false }, token);
+    assert.equal((await oauth.form("/revoke", { token, client_id: stranger })).status, 200, token);
+  }
+  await proofOf(oauth, next);
+  const twice = `${new URLSearchParams({ token: next, client_id: id }).toString()}&token=x`;
+  const form = { "content-type": "application/x-www-form-urlencoded" };
+  assert.equal((await oauth.send("/revoke", { method: "POST", headers: form, body: twice })).status, 400);
+});
+
 test("#18 what the file takes away is not active any more, neither the access token nor the refresh token", async () => {
   const machine = client({ id: "machine", secret: "s3cret", scopes: ["mcp"] });
   const basic = { authorization: `Basic ${Buffer.from("machine:s3cret").toString("base64")}` };

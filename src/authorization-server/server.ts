@@ -23,6 +23,7 @@ import {
 } from "./grants.ts";
 import type { FindIssuer } from "./identity-assertion.ts";
 import { currentCall } from "./inject.ts";
+import { JwtTokens } from "./jwt-tokens.ts";
 import { openKeys, type ServerKeys } from "./keys.ts";
 import { createLimit, forAll, joinLimits, type Limit } from "./limit.ts";
 import { openLoginFlow } from "./login-flow.ts";
@@ -86,10 +87,12 @@ export async function openServer(
   const open = async (): Promise<Opened> => {
     const signedMs = plan.resources.map(({ accessTokenFormat, accessTokenMs }) => (accessTokenFormat === "jwt" ? accessTokenMs : 0));
     const keys = await openKeys(store, idHash(plan.issuer).slice(0, 22), now(), Math.max(0, ...signedMs));
-    const tokens = new TokenLookup(plan, state, keys, log, now);
+    const jwts = new JwtTokens(plan.issuer, state, keys, now);
+    const tokens = new TokenLookup(plan, state, jwts, log, now);
     const provider = createProvider(plan, {
       state,
       keys,
+      jwts,
       begun,
       log,
       issuers,

@@ -1,5 +1,4 @@
 // Access tokens that this server gave out: whose they are and what they are for.
-import { createLocalJWKSet, decodeJwt, errors, jwtVerify, type JWTPayload } from "jose";
 import type { Authentication, Proof } from "../identity/authenticate.ts";
 import { personName, personNow, personSource, type Person } from "../identity/person.ts";
 import { expandScopes, mayHave } from "../identity/scopes.ts";
@@ -8,44 +7,29 @@ import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, type ServerState } from "./adapter.ts";
-import type { ServerKeys } from "./keys.ts";
-import { GRANT_CLAIM } from "./provider.ts";
+import { EXPIRED, REVOKED, type Claims, type JwtTokens } from "./jwt-tokens.ts";
 import { allScopes, findResource } from "./resources.ts";
 
 // What another process revokes is refused after this.
 const CACHE_MS = 2_000;
 const CACHE_SIZE = 10_000;
 const OPAQUE = /^[A-Za-z0-9_-]{43}$/;
-const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
-
-const EXPIRED: Authentication = { kind: "invalid", reason: "The token has expired" };
-const REVOKED: Authentication = { kind: "invalid", reason: "The token was revoked" };
-
-type Claims = {
-  /** Null: the client itself. */
-  readonly accountId: string | null;
-  readonly clientId: string;
-  readonly scope: string;
-  readonly audience: string;
-  readonly issuedAtS: number;
-  readonly expiresAtS: number;
-};
 
 export class TokenLookup {
   readonly #plan: AuthorizationServerPlan;
   readonly #state: ServerState;
   readonly #log: Log;
   readonly #now: () => number;
-  readonly #keySet: ReturnType<typeof createLocalJWKSet>;
+  readonly #jwts: JwtTokens;
   readonly #cache = new Map<string, { readonly found: Proof; readonly untilMs: number }>();
   #generation = 0;
 
-  constructor(plan: AuthorizationServerPlan, state: ServerState, keys: ServerKeys, log: Log, now: () => number) {
+  constructor(plan: AuthorizationServerPlan, state: ServerState, jwts: JwtTokens, log: Log, now: () => number) {
     this.#plan = plan;
     this.#state = state;
     this.#log = log;
     this.#now = now;
-    this.#keySet = createLocalJWKSet({ keys: keys.jwks.keys.map((key) => publicPart(key)) });
+    this.#jwts = jwts;
   }
 
   /** Never rejects. Null for what has not the form of our tokens, or is known to nobody here. At once when it was asked lately. */
@@ -54,7 +38,7 @@ export class TokenLookup {
     const hit = this.#cache.get(key);
     if (hit !== undefined && hit.untilMs > this.#now()) return isOver(hit.found, this.#now()) ? EXPIRED : hit.found;
     if (OPAQUE.test(token)) return this.#answer(key, this.#findOpaque(token));
-    return JWT.test(token) && this.#isOurs(token) ? this.#answer(key, this.#findJwt(token)) : null;
+    return this.#jwts.isOurs(token) ? this.#answer(key, this.#findJwt(token)) : null;
   }
 
   /** Forgets all answers: something was revoked. */
@@ -91,32 +75,9 @@ export class TokenLookup {
     return this.#prove({ accountId: account, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, issuedAtS: iat, expiresAtS: exp });
   }
 
-  #isOurs(token: string): boolean {
-    try {
-      return decodeJwt(token).iss === this.#plan.issuer;
-    } catch {
-      return false;
-    }
-  }
-
   async #findJwt(token: string): Promise<Authentication> {
-    let payload: JWTPayload;
-    try {
-      ({ payload } = await jwtVerify(token, this.#keySet, {
-        issuer: this.#plan.issuer,
-        typ: "at+jwt",
-        algorithms: ["ES256"],
-        requiredClaims: ["exp", "iat", "aud", "sub"],
-        currentDate: new Date(this.#now()),
-      }));
-    } catch (error) {
-      return error instanceof errors.JWTExpired ? EXPIRED : { kind: "invalid", reason: "The token is not valid" };
-    }
-    const { sub, aud, iat, exp, client_id: clientId, scope, [GRANT_CLAIM]: grant } = payload;
-    if (typeof aud !== "string" || typeof clientId !== "string" || sub === undefined || iat === undefined || exp === undefined) return REVOKED;
-    if (typeof grant === "string" ? !(await this.#state.hasGrant(grant)) : sub !== clientId) return REVOKED;
-    const accountId = typeof grant === "string" ? sub : null;
-    return this.#prove({ accountId, clientId, scope: typeof scope === "string" ? scope : "", audience: aud, issuedAtS: iat, expiresAtS: exp });
+    const claims = await this.#jwts.read(token);
+    return "kind" in claims ? claims : this.#prove(claims);
   }
 
   /** One of the file that is there no more has no other place. Of documents nothing is kept. */
@@ -172,9 +133,4 @@ function isVouchedFor({ issuer }: Person, { assertions }: OAuthResourcePlan): bo
 
 function machinePerson(id: string): Person {
   return { source: "client", subject: id, name: id, email: null, domain: null, orgs: [], teams: [], groups: [], claims: {}, peer: null };
-}
-
-function publicPart(key: ServerKeys["jwks"]["keys"][number]): ServerKeys["jwks"]["keys"][number] {
-  const { d: _d, p: _p, q: _q, dp: _dp, dq: _dq, qi: _qi, ...rest } = key;
-  return rest;
 }
