@@ -89,6 +89,15 @@ test("a listener on the tailnet shows its port there, and not the socket behind 
   assert.equal(shown({ kind: "tcp", host: "127.0.0.1", port: 0 }), "127.0.0.1:4003");
 });
 
+test("an authorization server is shown with what its tokens and its browser sessions are for", () => {
+  const login = { github: null, oidc: null, password: null, tailnet: true };
+  const server = { issuer: "https://a.example", login, resources: [{ url: "https://a.example/mcp" }], sessionOrigins: new Set(["https://b.example"]) };
+  const plan = { stateDir: "/state", routes: [], authorizationServers: [server] } as unknown as Plan;
+  assert.deepEqual(buildStatus({ ...PARTS, plan }).authorization_servers, [
+    { issuer: "https://a.example", login: ["tailnet"], resources: ["https://a.example/mcp"], session_origins: ["https://b.example"] },
+  ]);
+});
+
 test("a way in by the tailnet names whom it admits", () => {
   const ways = (match: { users?: string[]; tags?: string[]; nodes?: string[] }): readonly string[] | undefined => {
     const set = (names: string[] | undefined): Set<string> | null => (names === undefined ? null : new Set(names));

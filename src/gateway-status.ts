@@ -81,10 +81,11 @@ export function buildStatus(parts: StatusParts): GatewayStatus {
     })),
     upstreams: parts.upstreams.map(describeUpstream),
     certificates: describeCertificates(parts.tls),
-    authorization_servers: (parts.plan?.authorizationServers ?? []).map(({ issuer, login, resources }) => ({
+    authorization_servers: (parts.plan?.authorizationServers ?? []).map(({ issuer, login, resources, sessionOrigins }) => ({
       issuer,
       login: describeLogin(login),
       resources: resources.map(({ url }) => url),
+      session_origins: [...sessionOrigins],
     })),
     identity_providers: parts.identityProviders.map(({ kind, name, url, outage }): IdentityProviderStatus => {
       return { kind, name, url, error: outage?.error ?? "", since: outage === null ? null : new Date(outage.sinceMs).toISOString() };

@@ -13,6 +13,7 @@ import { formatDuration } from "./lib/duration.ts";
 import { describeSystemError, GatewayError } from "./lib/errors.ts";
 import { Listeners, type ListenerUpdate } from "./listeners/apply.ts";
 import { buildPlan } from "./plan/build.ts";
+import { describeChange } from "./plan/describe-change.ts";
 import type { ListenerPlan, Plan } from "./plan/model.ts";
 import { GatewayAuth, type PreparedAuth } from "./gateway-auth.ts";
 import { GatewayCertificates } from "./gateway-certificates.ts";
@@ -65,19 +66,6 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const gateway = new Gateway(options, openLog(buildPlan(loaded.config, loaded.files).log, openStandardError(options.env)));
   await gateway.start(loaded, startedAt);
   return gateway;
-}
-
-/** Names of what came and went, for the log. */
-function describeChange(before: Plan, after: Plan): Record<string, readonly string[]> {
-  const names = (plan: Plan, kind: "listeners" | "routes"): Set<string> =>
-    new Set(kind === "routes" ? plan.routes.map(({ name }) => name) : plan.listeners.keys());
-  const change: Record<string, readonly string[]> = {};
-  for (const kind of ["listeners", "routes"] as const) {
-    const [had, has] = [names(before, kind), names(after, kind)];
-    if (!has.isSubsetOf(had)) change[`${kind}_added`] = [...has.difference(had)];
-    if (!had.isSubsetOf(has)) change[`${kind}_removed`] = [...had.difference(has)];
-  }
-  return change;
 }
 
 export class Gateway {
@@ -166,22 +154,33 @@ export class Gateway {
     return this.#waiting;
   }
 
+  /** What SIGHUP does: who sends it sees no result, and so the log has a word, too, when the file is refused as before. */
+  async hangUp(): Promise<void> {
+    const before = this.#refusal;
+    await this.reload();
+    if (before !== null && this.#refusal === before)
+      this.#log.info({ event: "still_refused", since: before.at.toISOString() }, "Configuration still refused, the last good one goes on");
+  }
+
   async #reload(): Promise<ReloadResult> {
     const current = this.#current;
-    if (this.#stopping !== null || current === null) return { outcome: "unchanged" };
+    const unchanged = { outcome: "unchanged", warnings: [], text: "" } as const;
+    if (this.#stopping !== null || current === null) return unchanged;
     const startedAt = performance.now();
     try {
       const loaded = await this.#load();
-      if (this.#stopping !== null) return { outcome: "unchanged" };
+      if (this.#stopping !== null) return unchanged;
       this.#watch?.replace(loaded.paths);
-      if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, text: formatRefusal(loaded) });
+      const { warnings } = loaded;
+      if (!loaded.ok) return this.#refuse({ outcome: "refused", problems: loaded.problems, warnings, text: formatRefusal(loaded) });
+      const told = { warnings, text: formatWarnings(warnings, loaded.source) };
       if (loaded.digest === current.digest && this.#listeners.all.every(({ down }) => down === "")) {
         if (this.#refusal !== null) {
           this.#metrics.restored();
           this.#log.info({ event: "restored" }, "The configuration file is again the one that serves");
           this.#refusal = null;
         }
-        return { outcome: "unchanged" };
+        return { outcome: "unchanged", ...told };
       }
       const prepared = await this.#prepare(loaded);
       const previousAdmin = this.#admin;
@@ -189,7 +188,7 @@ export class Gateway {
         await this.#tailnet.sealAhead(prepared.plan, this.#stop.signal);
         if (this.#stop.signal.aborted) {
           await prepared.abort();
-          return { outcome: "unchanged" };
+          return unchanged;
         }
         if (formatAddress(prepared.plan.admin) !== formatAddress(current.plan.admin)) this.#admin = await this.#startAdmin(prepared.plan);
       } catch (error) {
@@ -205,10 +204,10 @@ export class Gateway {
         { event: "reloaded", ...describeChange(current.plan, prepared.plan), duration_ms: Math.round(performance.now() - startedAt) },
         "Configuration reloaded",
       );
-      return { outcome: "changed" };
+      return { outcome: "changed", ...told };
     } catch (error) {
       const message = error instanceof GatewayError ? error.message : `Cannot apply the configuration: ${describeSystemError(error)}`;
-      return this.#refuse({ outcome: "refused", problems: [{ file: this.#options.file, message }], text: `${this.#options.file}: ${message}\n` });
+      return this.#refuse({ outcome: "refused", problems: [{ file: this.#options.file, message }], warnings: [], text: `${this.#options.file}: ${message}\n` });
     }
   }
 
@@ -232,7 +231,10 @@ export class Gateway {
     if (this.#refusal?.result.text === result.text) return result;
     this.#refusal = { at: new Date(), result };
     this.#metrics.reload(false);
-    this.#log.error({ event: "reload_refused", problems: result.problems, text: result.text }, "Configuration refused, the last good one goes on");
+    this.#log.error(
+      { event: "reload_refused", problems: result.problems, warnings: result.warnings, text: result.text },
+      "Configuration refused, the last good one goes on",
+    );
     return result;
   }
 

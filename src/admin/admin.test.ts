@@ -13,6 +13,7 @@ import type { ReloadResult } from "./status.ts";
 const dir = mkdtempSync(join(tmpdir(), "sidegate-admin-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
 let next = 0;
+const NO_WARNINGS = { warnings: [], text: "" };
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string };
 
@@ -23,7 +24,7 @@ async function setUp(t: { after(fn: () => Promise<void>): void }, options: Parti
     address: { kind: "tcp", host: "127.0.0.1", port: 0 },
     status: () => STATUS,
     metrics: { text: () => Promise.resolve("up 1\n") },
-    reload: () => Promise.resolve({ outcome: "unchanged" }),
+    reload: () => Promise.resolve({ outcome: "unchanged", ...NO_WARNINGS }),
     renew: () => Promise.resolve({ ok: true, message: "Renewed" }),
     logout: () => Promise.resolve({ ok: true, message: "Logged out" }),
     auth: NO_AUTH,
@@ -79,15 +80,18 @@ test("a reload is answered when it has ended", async (t) => {
   const answer = ask("/reload", "POST").finally(() => (done = true));
   await ask("/health");
   assert.equal(done, false);
-  resolve({ outcome: "changed" });
-  assert.deepEqual([(await answer).status, JSON.parse((await answer).body)], [200, { outcome: "changed", changed: true }]);
+  const warnings = [{ file: "/x.yaml", line: 3, column: 1, message: "Nobody can be admitted" }];
+  resolve({ outcome: "changed", warnings, text: "for people\n" });
+  const told = { outcome: "changed", changed: true, loaded_at: STATUS.config.loaded_at, warnings, text: "for people\n" };
+  assert.deepEqual([(await answer).status, JSON.parse((await answer).body)], [200, told]);
 });
 
-test("a refused reload is 422 with its problems", async (t) => {
+test("a refused reload is 422 with its problems and warnings", async (t) => {
   const problems = [{ file: "/x.yaml", line: 3, column: 1, message: "Unknown key 'lisen'" }];
-  const { ask } = await setUp(t, { reload: () => Promise.resolve({ outcome: "refused", problems, text: "for people\n" }) });
+  const warnings = [{ file: "/x.yaml", line: 7, column: 1, message: "Nobody can be admitted" }];
+  const { ask } = await setUp(t, { reload: () => Promise.resolve({ outcome: "refused", problems, warnings, text: "for people\n" }) });
   const answer = await ask("/reload", "POST");
-  assert.deepEqual([answer.status, JSON.parse(answer.body)], [422, { outcome: "refused", problems, text: "for people\n" }]);
+  assert.deepEqual([answer.status, JSON.parse(answer.body)], [422, { outcome: "refused", problems, warnings, text: "for people\n" }]);
 });
 
 test("a certificate is ordered by its name, and the answer comes when that has ended", async (t) => {
@@ -185,7 +189,7 @@ test("other methods and paths do nothing", async (t) => {
   const { ask } = await setUp(t, {
     reload: () => {
       reloads += 1;
-      return Promise.resolve({ outcome: "unchanged" });
+      return Promise.resolve({ outcome: "unchanged", ...NO_WARNINGS });
     },
   });
   const get = await ask("/reload");
@@ -202,7 +206,7 @@ test("web pages are refused, and reload nothing", async (t) => {
   const { ask } = await setUp(t, {
     reload: () => {
       reloads += 1;
-      return Promise.resolve({ outcome: "unchanged" });
+      return Promise.resolve({ outcome: "unchanged", ...NO_WARNINGS });
     },
   });
   const foreign: Record<string, string>[] = [
@@ -273,7 +277,7 @@ test("closing stops listening at once, and lets a reply under way end", async (t
   await ask("/health");
   await admin.close();
   await assert.rejects(ask("/health"), { code: "ECONNREFUSED" });
-  resolve({ outcome: "changed" });
+  resolve({ outcome: "changed", ...NO_WARNINGS });
   assert.equal((await answer).status, 200);
 });
 

@@ -8,7 +8,7 @@ import { createHttpServer } from "../lib/node-http.ts";
 import type { BindAddress } from "../plan/model.ts";
 import { EXPOSITION_CONTENT_TYPE } from "../telemetry/exposition.ts";
 import type { Log } from "../telemetry/log.ts";
-import { parseRevocation, type AdminAuth } from "./auth.ts";
+import { newestFirst, parseRevocation, type AdminAuth } from "./auth.ts";
 import { refusal } from "./guard.ts";
 import { buildReadiness } from "./ready.ts";
 import type { ActionResult, GatewayStatus, ReloadResult } from "./status.ts";
@@ -116,9 +116,9 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
       return sendResult(response, await options.renew(name));
     }
     if (path === "/tailnet/logout") return sendResult(response, await options.logout());
-    if (path === "/auth/clients") return sendJson(response, 200, { clients: await options.auth.clients() });
-    if (path === "/auth/grants") return sendJson(response, 200, { grants: await options.auth.grants() });
-    if (path === "/auth/sessions") return sendJson(response, 200, { sessions: await options.auth.sessions() });
+    if (path === "/auth/clients") return sendJson(response, 200, { clients: newestFirst(await options.auth.clients()) });
+    if (path === "/auth/grants") return sendJson(response, 200, { grants: newestFirst(await options.auth.grants()) });
+    if (path === "/auth/sessions") return sendJson(response, 200, { sessions: newestFirst(await options.auth.sessions()) });
     if (path === "/auth/revoke") {
       const what = parseRevocation(query);
       if (what === null)
@@ -126,8 +126,9 @@ async function answer(options: AdminOptions, request: IncomingMessage, response:
       return sendJson(response, 200, { revoked: await options.auth.revoke(what) });
     }
     const result = await options.reload();
-    if (result.outcome === "refused") return sendJson(response, 422, { outcome: result.outcome, problems: result.problems, text: result.text });
-    return sendJson(response, 200, { outcome: result.outcome, changed: result.outcome === "changed" });
+    const { outcome, warnings, text } = result;
+    if (outcome === "refused") return sendJson(response, 422, { outcome, problems: result.problems, warnings, text });
+    return sendJson(response, 200, { outcome, changed: outcome === "changed", loaded_at: options.status().config.loaded_at, warnings, text });
   } catch (error) {
     options.log.error({ err: error, path: request.url }, "The admin interface cannot answer");
     if (response.headersSent) response.destroy();

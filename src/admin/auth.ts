@@ -11,6 +11,11 @@ export type AdminAuth = {
 
 const MAX_LENGTH = 2_048;
 
+/** By `created_at`; what has none comes last, in its order. */
+export function newestFirst<T extends { readonly created_at: string | null }>(all: readonly T[]): T[] {
+  return all.toSorted((a, b) => (b.created_at ?? "").localeCompare(a.created_at ?? ""));
+}
+
 /** Whether the text is a user as grants show it: `github:octocat`. */
 export function isUser(text: string): boolean {
   return /^[\w-]+:./.test(text);

@@ -167,4 +167,9 @@ test("an identity provider that fails degrades only, by its name, with its begin
     status: "degraded",
     problems: [{ what: "login", name: "github", reason: "fails since 2026-11-21T09:30:00.000Z: connection refused" }],
   });
+  const issuer = (error: string): string | undefined =>
+    buildReadiness({ ...WELL, identity_providers: [{ ...well, error, since: "2026-11-21T09:30:00.000Z" }] }).problems[0]?.reason;
+  // The name stands before the reason, as 'issuer 'corp': ...'.
+  assert.equal(issuer("Issuer 'corp' cannot be asked at 'https://x'"), "fails since 2026-11-21T09:30:00.000Z: cannot be asked at 'https://x'");
+  assert.equal(issuer("The metadata of issuer 'corp' has no 'jwks_uri'"), "fails since 2026-11-21T09:30:00.000Z: The metadata has no 'jwks_uri'");
 });

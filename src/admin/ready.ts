@@ -46,7 +46,7 @@ export function buildReadiness(status: GatewayStatus, now = new Date()): Readine
     for (const warning of warnings) mild.push({ ...what, reason: warning });
   }
   for (const { kind, name, error, since } of status.identity_providers)
-    if (error !== "") mild.push({ what: kind, name, reason: `fails since ${since}: ${error}` });
+    if (error !== "") mild.push({ what: kind, name, reason: `fails since ${since}: ${withoutName(error, name)}` });
   const { dir, error } = status.state;
   if (error !== "") mild.push({ what: "state", name: dir, reason: error });
   const { refused, file } = status.config;
@@ -85,6 +85,11 @@ export function isNearEnd(validFrom: string | null, expiresAt: string, nowMs: nu
   const endMs = Date.parse(expiresAt);
   const lifetimeMs = validFrom === null ? Infinity : endMs - Date.parse(validFrom);
   return endMs - nowMs < Math.min(EXPIRY_WARNING_MS, lifetimeMs / 4);
+}
+
+/** The name stands before the reason already. */
+function withoutName(error: string, name: string): string {
+  return error.replace(`Issuer '${name}' `, "").replace(` of issuer '${name}'`, "");
 }
 
 function describeProblems(problems: readonly StatusProblem[]): string {

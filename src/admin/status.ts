@@ -4,9 +4,10 @@ import type { TailnetStatus } from "../tailscale/status.ts";
 /** A problem of the configuration; line and column count from 1, 0 or none = the file as a whole. */
 export type StatusProblem = { readonly file: string; readonly message: string; readonly line?: number; readonly column?: number; readonly path?: string };
 
-/** How a reload ended. `text` shows the problems to people, with their lines of the file. */
-export type ReloadResult =
-  { readonly outcome: "changed" | "unchanged" } | { readonly outcome: "refused"; readonly problems: readonly StatusProblem[]; readonly text: string };
+/** How a reload ended. `warnings` are those of the file as it is now; `text` shows all to people, with its lines of the file. */
+export type ReloadResult = { readonly warnings: readonly StatusProblem[]; readonly text: string } & (
+  { readonly outcome: "changed" | "unchanged" } | { readonly outcome: "refused"; readonly problems: readonly StatusProblem[] }
+);
 
 /** Times are ISO 8601. */
 export type GatewayStatus = {
@@ -44,6 +45,8 @@ export type AuthorizationServerStatus = {
   readonly login: readonly string[];
   /** What its tokens are for. */
   readonly resources: readonly string[];
+  /** Origins of the pages that its browser sessions are for. */
+  readonly session_origins: readonly string[];
 };
 
 /** Somebody else who says who somebody is. It is asked when a person logs in or a token comes, and never besides. */

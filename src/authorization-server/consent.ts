@@ -1,5 +1,5 @@
 // Consent: the page before any login for a client, what its forms do, and how a login ends there. Only its POST sends anybody to an identity provider.
-import { matchesPeople, type Person } from "../identity/person.ts";
+import { matchesPeople, unverifiedEmail, type Person } from "../identity/person.ts";
 import { mayHave } from "../identity/scopes.ts";
 import { isLoopbackHost } from "../lib/address.ts";
 import { findBrowser, formToken, queryOf, readForm, type Browser } from "./browser.ts";
@@ -38,6 +38,7 @@ export async function serveConsent(context: FlowContext, request: EndpointReques
   const form = readForm(request, browser, context.signer, ["consent", pending.uid]);
   if ("refused" in form) return formRefused(request, browser, form.refused, consentLocation(pending.uid));
   if (form.fields.get("way") === "cancel") return context.pending.deny(request, pending.uid, "access_denied", "The person did not consent");
+  if (form.fields.get("way") === "leave") return context.pending.deny(request, pending.uid, "access_denied", "The account is not admitted");
   try {
     const taken = await takeWay(context.ways, form.fields, request);
     const target = targetOf(pending);
@@ -108,8 +109,17 @@ function showPage(
 }
 
 /** By what an operator finds out what to write in 'allow'. */
-export function toldOf({ subject, email, orgs, teams, groups }: Person): Record<string, unknown> {
-  return { subject, email, orgs: orgs.slice(0, MAX_TOLD), teams: teams.slice(0, MAX_TOLD), groups: groups.slice(0, MAX_TOLD) };
+export function toldOf(person: Person): Record<string, unknown> {
+  const { subject, email, orgs, teams, groups } = person;
+  const unverified = unverifiedEmail(person);
+  return {
+    subject,
+    email,
+    ...(unverified === null ? {} : { email_unverified: unverified }),
+    orgs: orgs.slice(0, MAX_TOLD),
+    teams: teams.slice(0, MAX_TOLD),
+    groups: groups.slice(0, MAX_TOLD),
+  };
 }
 
 function notAdmittedPage(context: FlowContext, request: EndpointRequest, target: ConsentTarget, person: Person): EndpointAnswer {
@@ -127,7 +137,7 @@ function notAdmittedPage(context: FlowContext, request: EndpointRequest, target:
     host: hostOf(request.origin),
     requestId: request.requestId,
     link: { href: consentLocation(target.uid), text: "Log in as somebody else" },
-    more: html`${button("cancel", "Cancel and go back", "plain", form)}`,
+    more: html`${button("leave", "Cancel and go back", "plain", form)}`,
     leadsTo: [redirectScheme(target.redirectUri)],
     headers: browser.headers,
   });

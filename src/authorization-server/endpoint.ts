@@ -22,8 +22,14 @@ export type EndpointRequest = {
   readonly requestId: string;
 };
 
-/** `headers`: flat pairs, without Content-Length. */
-export type EndpointAnswer = { readonly status: number; readonly headers: readonly string[]; readonly body: string };
+export type EndpointAnswer = {
+  readonly status: number;
+  /** Flat pairs, without Content-Length. */
+  readonly headers: readonly string[];
+  readonly body: string;
+  /** Why it was refused, and the id that its client gave, which may be anybody's: for the access log alone. */
+  readonly refusal?: { readonly cause: string; readonly clientId: string | null };
+};
 
 export type AuthorizationServer = {
   /** An origin. */

@@ -1,8 +1,10 @@
 // The endpoints of OAuth: what reaches oidc-provider, in which form, and what its answers look like.
 import type { Provider } from "oidc-provider";
 import { isLoopbackHost } from "../lib/address.ts";
+import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { header, queryOf } from "./browser.ts";
+import { claimedClient, encodedBasic } from "./client-credentials.ts";
 import type { EndpointAnswer, EndpointRequest } from "./endpoint.ts";
 import { callProvider, type Inner } from "./inject.ts";
 import { tryParseJson } from "./kept.ts";
@@ -11,8 +13,8 @@ import type { Limit } from "./limit.ts";
 import { metadataDocument, metadataPaths } from "./metadata.ts";
 import { errorPage, type ErrorPageOptions } from "./pages.ts";
 import { RESUME_COOKIE } from "./provider.ts";
-import { registeredScope, shapeClient } from "./registration.ts";
-import { shapeAuthorization, shapeToken } from "./resources.ts";
+import { registeredScope, shapeAssertionClient, shapeClient } from "./registration.ts";
+import { isForPeople, shapeAuthorization, shapeToken, takesAssertions } from "./resources.ts";
 
 const FORM = "application/x-www-form-urlencoded";
 const MAX_AUTHORIZATION_CHARS = 8_192;
@@ -71,6 +73,7 @@ export class Endpoints {
   }
 
   async #authorize(request: EndpointRequest): Promise<EndpointAnswer> {
+    if (!isForPeople(this.#plan)) return this.#nobodyPage(request);
     const isForm = (header(request, "content-type") ?? "").toLowerCase().startsWith(FORM);
     if (request.method === "POST" && !isForm) return this.#page(request, 400, "invalid_request", `a POST to /authorize is a form (${FORM})`);
     const given = request.method === "POST" ? new URLSearchParams(request.body.toString("utf8")) : queryOf(request);
@@ -114,16 +117,22 @@ export class Endpoints {
     const type = header(request, "content-type") ?? "";
     if (!type.toLowerCase().startsWith(FORM)) return problem(400, "invalid_request", `the body must be a form (${FORM})`);
     const authorization = header(request, "authorization");
-    return this.#forClients(request, {
+    const form = new URLSearchParams(request.body.toString("utf8"));
+    const clientId = claimedClient(authorization, form);
+    const answer = await this.#forClients(request, {
       method: "POST",
       path,
-      headers: { "content-type": FORM, ...(authorization === null ? {} : { authorization }) },
-      body: shape(new URLSearchParams(request.body.toString("utf8"))).toString(),
+      headers: { "content-type": FORM, ...(authorization === null ? {} : { authorization: encodedBasic(authorization, this.#plan.clients) }) },
+      body: shape(form).toString(),
       cookies: [],
     });
+    return answer.refusal === undefined ? answer : { ...answer, refusal: { ...answer.refusal, clientId } };
   }
 
   async #register(request: EndpointRequest): Promise<EndpointAnswer> {
+    const isPeoples = isForPeople(this.#plan);
+    if (!isPeoples && !this.#plan.resources.some(takesAssertions))
+      return problem(403, "access_denied", "nobody can log in here, so that clients cannot register: the operator names them in the file");
     const waitS = this.#registrations.take(request.client);
     if (waitS > 0) {
       const answer = problem(429, "temporarily_unavailable", "too many registrations from this address; try again later");
@@ -133,7 +142,7 @@ export class Endpoints {
     if (request.body.length > MAX_REGISTRATION_BYTES) return problem(413, "invalid_client_metadata", `the body is larger than ${MAX_REGISTRATION_BYTES} bytes`);
     const given = tryParseJson(request.body.toString("utf8"));
     if (typeof given !== "object" || given === null || Array.isArray(given)) return problem(400, "invalid_client_metadata", "the body must be a JSON object");
-    const shaped = shapeClient(given as Record<string, unknown>);
+    const shaped = (isPeoples ? shapeClient : shapeAssertionClient)(given as Record<string, unknown>);
     if ("error" in shaped) return problem(400, shaped.error, shaped.description);
     const body = JSON.stringify(shaped.metadata);
     if (body.length > MAX_METADATA_CHARS)
@@ -150,16 +159,26 @@ export class Endpoints {
   }
 
   async #forClients(request: EndpointRequest, inner: Inner): Promise<EndpointAnswer> {
-    const { answer } = await callProvider(this.#provider(), this.#plan.issuer, request, {
+    const { answer, call } = await callProvider(this.#provider(), this.#plan.issuer, request, {
       ...inner,
       headers: { ...inner.headers, accept: "application/json" },
     });
-    return { ...answer, headers: [...answer.headers, ...NO_STORE, "Pragma", "no-cache"] };
+    const headers = [...answer.headers, ...NO_STORE, "Pragma", "no-cache"];
+    if (answer.status < 400) return { ...answer, headers };
+    const told = (tryParseJson(answer.body) ?? {}) as { readonly error?: unknown; readonly error_description?: unknown };
+    return { ...answer, headers, refusal: refusalOf(String(told.error), String(told.error_description ?? ""), call.detail) };
+  }
+
+  #nobodyPage({ requestId }: EndpointRequest): EndpointAnswer {
+    const title = "Nobody can log in here";
+    const host = new URL(this.#plan.issuer).host;
+    const message = `Applications cannot act for people at ${host}: the operator has set up no login for that. They get access with credentials of their own.`;
+    return { ...errorPage({ status: 403, title, message, host, requestId }), refusal: refusalOf("access_denied", "nobody can log in here") };
   }
 
   #page({ requestId }: EndpointRequest, status: number, error: string, description: string, link: ErrorPageOptions["link"] = null): EndpointAnswer {
     const isOurs = status >= 500;
-    return errorPage({
+    const answer = errorPage({
       status,
       title: isOurs ? "This did not work" : "The request of the application cannot be served",
       message: isOurs
@@ -170,6 +189,7 @@ export class Endpoints {
       requestId,
       link,
     });
+    return { ...answer, refusal: refusalOf(error, description) };
   }
 }
 
@@ -180,7 +200,13 @@ function preflight(request: EndpointRequest, methods: readonly string[]): string
 }
 
 function problem(status: number, error: string, description: string): EndpointAnswer {
-  return json(status, JSON.stringify({ error, error_description: description }), NO_STORE);
+  return { ...json(status, JSON.stringify({ error, error_description: description }), NO_STORE), refusal: refusalOf(error, description) };
+}
+
+/** For the access log; `detail` is what the client is not told. */
+function refusalOf(error: string, description: string, detail: string | null = null): NonNullable<EndpointAnswer["refusal"]> {
+  const why = [error, ...(description === "" ? [] : [description])].join(": ");
+  return { cause: `ERR_OAUTH: ${printable(detail === null ? why : `${why} (${detail})`)}`, clientId: null };
 }
 
 function json(status: number, body: string, headers: readonly string[]): EndpointAnswer {

@@ -25,10 +25,11 @@ export type FlowContext = {
 
 type Link = { readonly href: string; readonly text: string };
 
-const STATUSES: Readonly<Record<LoginError["reason"], number>> = { unavailable: 503, refused: 403, throttled: 429, failed: 400 };
+const STATUSES: Readonly<Record<LoginError["reason"], number>> = { unavailable: 503, refused: 403, misconfigured: 403, throttled: 429, failed: 400 };
 const TITLES: Readonly<Record<LoginError["reason"], string>> = {
   unavailable: "The login is not available at the moment",
   refused: "You were not let in",
+  misconfigured: "The login does not work",
   throttled: "Too many attempts",
   failed: "The login did not work",
 };

@@ -152,17 +152,38 @@ test("#34 where no resource takes identity assertions nothing speaks of them, an
   assert.equal(fake.hits.size, 0, "nobody is asked");
 });
 
+test("#34 where nobody can log in, clients that authenticate register for identity assertions, and no others", async (t) => {
+  const login = { github: null, oidc: null, password: null, tailnet: false };
+  const { fake, oauth } = await open(t, () => ({ login }));
+  const metadata = (await oauth.send("/.well-known/oauth-authorization-server")).json();
+  assert.deepEqual(metadata["grant_types_supported"], ["client_credentials", JWT_BEARER]);
+  assert.equal(metadata["registration_endpoint"], `${ISSUER}/register`);
+  for (const wrong of [{}, { grant_types: [JWT_BEARER] }, { grant_types: ["authorization_code"], token_endpoint_auth_method: "client_secret_basic" }])
+    refused(await oauth.register(wrong), "invalid_client_metadata", /nobody can log in here: only clients that authenticate can register, with the grant/);
+  for (const grants of [[JWT_BEARER], ["authorization_code", JWT_BEARER]]) {
+    const reply = await oauth.register({ grant_types: grants, token_endpoint_auth_method: "client_secret_basic", redirect_uris: undefined });
+    assert.equal(reply.status, 201, reply.body);
+    const { client_id: id, client_secret: secret, grant_types: given } = reply.json();
+    assert.deepEqual(given, [JWT_BEARER]);
+    const headers = { authorization: `Basic ${Buffer.from(`${String(id)}:${String(secret)}`).toString("base64")}` };
+    const answer = await exchange(oauth, await assertionOf(fake.issuer, { client_id: id }), {}, headers);
+    assert.equal(answer.status, 200, answer.body);
+  }
+});
+
 test("#34 an assertion with anything wrong in it gives no token, and the answer says what it is", async (t) => {
   const { fake, oauth } = await open(t);
   const now = Math.floor(Date.now() / 1_000);
   const stranger = await makeKey("k1");
   const wrong: [string, Claims, Claims, RegExp][] = [
-    ["no type", {}, { typ: undefined }, /type that is not accepted/],
-    ["an access token", {}, { typ: "at+jwt" }, /type that is not accepted/],
-    ["an ID token", {}, { typ: "JWT" }, /type that is not accepted/],
-    ["a longer type", {}, { typ: "oauth-id-jag+jwt+x" }, /type that is not accepted/],
-    ["another issuer", { iss: "https://evil.example.com" }, {}, /its issuer is none/],
-    ["the issuer with a slash", { iss: `${fake.issuer}/` }, {}, /its issuer is none/],
+    ["no type", {}, { typ: undefined }, /refused: its header 'typ' must be 'oauth-id-jag\+jwt'$/],
+    ["an access token", {}, { typ: "at+jwt" }, /refused: its header 'typ' must be 'oauth-id-jag\+jwt'$/],
+    ["an ID token", {}, { typ: "JWT" }, /refused: its header 'typ' must be 'oauth-id-jag\+jwt'$/],
+    ["a longer type", {}, { typ: "oauth-id-jag+jwt+x" }, /refused: its header 'typ' must be 'oauth-id-jag\+jwt'$/],
+    ["another issuer", { iss: "https://evil.example.com" }, {}, /its issuer \('https:\/\/evil\.example\.com'\) is none/],
+    ["another issuer with what an error may not hold", { iss: 'a"b\\c\nd\u00e9' }, {}, /its issuer \('a\?b\?c d\?'\) is none/],
+    ["an issuer that is very long", { iss: "x".repeat(5_000) }, {}, /its issuer \('x{200}\.\.\.'\) is none/],
+    ["the issuer with a slash", { iss: `${fake.issuer}/` }, {}, /its issuer \(.*\/'\) is none/],
     ["no issuer", { iss: undefined }, {}, /its issuer is none/],
     ["another server", { aud: "https://other.example.com" }, {}, /another authorization server/],
     ["the resource as audience", { aud: RESOURCE }, {}, /another authorization server/],
@@ -179,8 +200,8 @@ test("#34 an assertion with anything wrong in it gives no token, and the answer 
     ["no time", { iat: undefined }, {}, /'iat'/],
     ["made tomorrow", { iat: now + 86_400 }, {}, /made in the future/],
     ["no end", { exp: undefined }, {}, /does not say when it expires/],
-    ["over", { iat: now - 600, exp: now - 60 }, {}, /expired/],
-    ["longer than an hour", { exp: now + 3_700 }, {}, /longer than an hour/],
+    ["over", { iat: now - 600, exp: now - 60 }, {}, /refused: the token has expired/],
+    ["longer than an hour", { exp: now + 3_700 }, {}, /refused: it lives longer than an hour/],
     ["not yet", { nbf: now + 120 }, {}, /not valid yet/],
     ["bound to a key", { cnf: { jkt: "x" } }, {}, /a key \('cnf'\)/],
     ["of a tenant", { tenant: "acme" }, {}, /a tenant of the issuer \('tenant'\)/],
@@ -234,7 +255,7 @@ test("#34 an assertion counts once: of twenty at the same moment one gets a toke
   }
   // What was refused for something else is still of use.
   const early = await assertionOf(fake.issuer);
-  refused(await exchange(oauth, early, { resource: `${ISSUER}/none` }), "invalid_target", /none of this server/);
+  refused(await exchange(oauth, early, { resource: `${ISSUER}/none` }), "invalid_target", /this server has no such resource/);
   await tokenOf(oauth, early);
 });
 

@@ -5,6 +5,7 @@ import type { IdentityAssertion } from "../identity/identity-assertion.ts";
 import type { LiveIssuer } from "../identity/issuer.ts";
 import { matchesPeople, type Person } from "../identity/person.ts";
 import { expandScopes, mayHave } from "../identity/scopes.ts";
+import { printable } from "../lib/printable.ts";
 import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { JWT_BEARER, type ServerState } from "./adapter.ts";
@@ -23,6 +24,7 @@ export type FindIssuer = (name: string) => Pick<LiveIssuer, "readAssertion"> | n
 type Deps = { readonly state: ServerState; readonly log: Log; readonly issuers: FindIssuer; readonly now: () => number };
 
 const RETRY_S = 5;
+const MAX_ISSUER_CHARS = 200;
 
 /**
  * Adds the grant of RFC 7523, 2.1 for identity assertions (draft-ietf-oauth-identity-assertion-authz-grant-04, 4.4). It is there also where no resource takes
@@ -39,7 +41,6 @@ export function addAssertionGrant(provider: Provider, plan: AuthorizationServerP
     const text = params?.["assertion"];
     if (typeof text !== "string") throw new errors.CustomOIDCProviderError("invalid_request", "the parameter 'assertion' is missing");
     const issuer = issuerOf(plan, text);
-    if (issuer === null) throw refusal("its issuer is none of those whose identity assertions are taken here");
     const read = (await issuers(issuer.name)?.readAssertion(text)) ?? { kind: "unavailable", retryAfterS: RETRY_S };
     if (read.kind === "unavailable") {
       ctx.status = 503;
@@ -96,8 +97,8 @@ function fieldsOf({ clientId }: OidcClient, person: Person, { url }: OAuthResour
   return { request_id: request?.requestId, client: request?.client, user: userOf(person), oauth_client: clientId, resource: url };
 }
 
-/** Whom the assertion itself names, before anything of it is known to be true. */
-function issuerOf({ resources }: AuthorizationServerPlan, text: string): { readonly name: string; readonly url: string } | null {
+/** Whom the assertion itself names, before anything of it is known to be true. @throws when it is none of ours */
+function issuerOf({ resources }: AuthorizationServerPlan, text: string): { readonly name: string; readonly url: string } {
   let iss: unknown;
   try {
     ({ iss } = decodeJwt(text));
@@ -105,7 +106,9 @@ function issuerOf({ resources }: AuthorizationServerPlan, text: string): { reado
     throw refusal("it is no JWT");
   }
   for (const { assertions } of resources) for (const { issuers } of assertions) for (const [name, url] of issuers) if (url === iss) return { name, url };
-  return null;
+  // What an error may hold (RFC 6749, 5.2).
+  const told = typeof iss === "string" ? ` ('${printable(iss, MAX_ISSUER_CHARS).replaceAll(/[^ !#-[\]-~]/g, "?")}')` : "";
+  throw refusal(`its issuer${told} is none of those whose identity assertions are taken here`);
 }
 
 /** What is asked for, of what the assertion is for; where neither says it, the only one (RFC 8707, 2). */
@@ -114,7 +117,7 @@ function targetOf(plan: AuthorizationServerPlan, issuer: string, { resources }: 
   const meant = resources.length === 0 ? plan.resources : resources.flatMap((url) => findResource(plan, url) ?? []);
   const wanted = asked === undefined ? null : findResource(plan, String(asked));
   if (asked !== undefined && (wanted === null || !meant.includes(wanted)))
-    throw new errors.InvalidTarget(wanted === null ? "the resource is none of this server" : "the identity assertion is for another resource");
+    throw new errors.InvalidTarget(wanted === null ? "this server has no such resource" : "the identity assertion is for another resource");
   const [only, ...more] = new Set(wanted === null ? meant.filter(isTaken) : [wanted]);
   if (more.length > 0) throw new errors.InvalidTarget("the identity assertion is for several resources; name one as 'resource'");
   if (only === undefined || !isTaken(only)) throw new errors.InvalidTarget("no such resource takes identity assertions of this issuer");
@@ -137,5 +140,5 @@ function scopesOf(plan: AuthorizationServerPlan, resource: OAuthResourcePlan, { 
 
 /** What is wrong with the assertion itself (RFC 7521, 4.1.1). */
 function refusal(reason: string): Error {
-  return new errors.CustomOIDCProviderError("invalid_grant", `the identity assertion is refused: ${reason}`);
+  return new errors.CustomOIDCProviderError("invalid_grant", `the identity assertion is refused: ${reason.charAt(0).toLowerCase()}${reason.slice(1)}`);
 }

@@ -11,6 +11,8 @@ export type Call = {
   readonly browser: Browser;
   /** An error that is to be shown to a person: there is nowhere to send it. */
   failure: { readonly error: string; readonly error_description?: string } | null;
+  /** Why it was refused, where the client is told less. */
+  detail: string | null;
   /** A person is asked next. */
   hasBegun: boolean;
   /** A document was fetched: one is enough, also where oidc-provider asks for it again to say what went wrong. */
@@ -34,7 +36,7 @@ export function forRequest<T>(request: EndpointRequest, work: () => Promise<T>):
 }
 
 function newCall(request: EndpointRequest): Call {
-  return { request, browser: findBrowser(request), failure: null, hasBegun: false, hasFetched: false, isDocumentNext: false };
+  return { request, browser: findBrowser(request), failure: null, detail: null, hasBegun: false, hasFetched: false, isDocumentNext: false };
 }
 
 /** `path` with its query; `cookies`: the only ones that go through, both ways. */

@@ -24,6 +24,8 @@ type JwtClaims = Claims & { readonly id: string };
 type Invalid = Extract<Authentication, { kind: "invalid" }>;
 
 export const EXPIRED: Invalid = { kind: "invalid", reason: "The token has expired" };
+/** Of a person who is not in the file any more, or whose way to log in is not. */
+export const GONE: Invalid = { kind: "invalid", reason: "The account is not there any more" };
 export const REVOKED: Invalid = { kind: "invalid", reason: "The token was revoked" };
 
 /** A form for /revoke or /introspect, as oidc-provider takes it. */

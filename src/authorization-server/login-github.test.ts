@@ -187,12 +187,12 @@ suite("login with GitHub", { timeout: 30_000 }, () => {
 
   test("a wrong client secret is for the operator to mend", async () => {
     await using setup = await setUp({}, { secret: "wrong-secret" });
-    await assert.rejects(setup.login(), isLoginError("refused", /not set up correctly; tell whoever runs/, /'client_secret' of 'auth\.login\.github'/));
+    await assert.rejects(setup.login(), isLoginError("misconfigured", /not set up correctly; tell whoever runs/, /'client_secret' of 'auth\.login\.github'/));
   });
 
   test("a callback URL that the application does not have is named to the operator", async () => {
     await using setup = await setUp({ callbackUrl: "https://gw.example.com/elsewhere" });
-    await assert.rejects(setup.login(), isLoginError("refused", /not set up correctly/, /is not 'https:\/\/gw\.example\.com\/callback'/));
+    await assert.rejects(setup.login(), isLoginError("misconfigured", /not set up correctly/, /is not 'https:\/\/gw\.example\.com\/callback'/));
   });
 
   for (const [what, trouble, detail] of [
@@ -277,7 +277,10 @@ suite("login with GitHub", { timeout: 30_000 }, () => {
     const { location, memory } = await setup.source.start({ redirectUri: REDIRECT, state: "s" });
     const callback = await setup.github.visit(location);
     const other = `${REDIRECT}/other`;
-    await assert.rejects(setup.source.finish({ callback, redirectUri: other, state: "s", memory }), isLoginError("refused", /not set up/, /callback URL/));
+    await assert.rejects(
+      setup.source.finish({ callback, redirectUri: other, state: "s", memory }),
+      isLoginError("misconfigured", /not set up/, /callback URL/),
+    );
     for (const [status, body] of [
       [200, '{"error":"invalid_request"}'],
       [400, "<html>This code looks like an attack"],

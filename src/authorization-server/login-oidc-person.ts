@@ -1,14 +1,12 @@
 // What the claims of an OpenID provider prove of a person. Providers differ, and their host tells which one it is.
 import { claimTexts, type Person } from "../identity/person.ts";
+import { ENTRA_HOSTS, entraTenant } from "../lib/entra.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 
 type OidcPlan = NonNullable<LoginPlan["oidc"]>;
 type Claims = Readonly<Record<string, unknown>>;
 type Address = { readonly email: string | null; readonly domain: string | null };
 
-// Microsoft's clouds: the world's, that of the US government, China's.
-const ENTRA_HOSTS = new Set(["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"]);
-const TENANT_ID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 // The tenant of personal accounts, which everybody can make.
 const PERSONAL_TENANT = "9188040d-6c67-4b5b-b112-36a304b66dad";
 const OKTA_HOST = /\.(?:okta|oktapreview|okta-emea|okta-gov)\.com$/;
@@ -32,15 +30,6 @@ const PROTOCOL_CLAIMS = new Set([
   "uti",
   "ver",
 ]);
-
-/** Why an issuer cannot be used, as it is; null when it can. */
-export function tenantProblem(issuer: string): string | null {
-  const url = new URL(issuer);
-  if (url.pathname.includes("/.well-known/"))
-    return `'${issuer}' is the address of the metadata; write the part before '/.well-known/' as 'issuer' of 'auth.login.oidc'`;
-  if (!ENTRA_HOSTS.has(url.hostname) || TENANT_ID.test(tenantOf(url))) return null;
-  return `'${issuer}' lets in every tenant of Microsoft's, or names one by a domain; write https://${url.hostname}/TENANT_ID/v2.0 with the id of your tenant as 'issuer' of 'auth.login.oidc'`;
-}
 
 /** Whether the id token leaves out what rules may ask for, so that the userinfo endpoint is worth a request. */
 export function lacksClaims(claims: Claims, plan: Pick<OidcPlan, "scopes" | "groupsClaim">): boolean {
@@ -96,9 +85,9 @@ function googleAddress({ email }: Address, claims: Claims): Address {
 
 /** There is no `email_verified`: in a tenant of its own the address is the word of its administrators, but not that of a guest, nor of personal accounts. */
 function entraAddress(claims: Claims, issuer: URL): Address {
-  const tenant = tenantOf(issuer).toLowerCase();
+  const tenant = entraTenant(issuer);
   const tid = textOf(claims["tid"]);
-  const isOurs = tenant !== PERSONAL_TENANT && (tid === null || tid.toLowerCase() === tenant);
+  const isOurs = tenant !== null && tenant !== PERSONAL_TENANT && (tid === null || tid.toLowerCase() === tenant);
   const isGuest = claims["idp"] !== undefined && claims["idp"] !== claims["iss"];
   const edov = claims["xms_edov"];
   const isUnproven = edov !== undefined && ![true, 1, "1", "true"].some((yes) => yes === edov);
@@ -131,10 +120,6 @@ function keycloakGroup(group: string): string[] {
 function leavesGroupsOut(claims: Claims): boolean {
   const names = claims["_claim_names"];
   return typeof names === "object" && names !== null && "groups" in names;
-}
-
-function tenantOf(issuer: URL): string {
-  return issuer.pathname.split("/")[1] ?? "";
 }
 
 function textOf(value: unknown): string | null {

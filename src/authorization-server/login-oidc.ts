@@ -5,7 +5,7 @@ import type { HttpsAnswer } from "../lib/https-client.ts";
 import { printable } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
-import { lacksClaims, oidcPerson, tenantProblem } from "./login-oidc-person.ts";
+import { lacksClaims, oidcPerson } from "./login-oidc-person.ts";
 import { loginHealth } from "./login-health.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
 import { ProviderHttp } from "./provider-http.ts";
@@ -45,8 +45,6 @@ export function openOidcLogin(plan: OidcPlan, log: Log, options: { readonly time
   };
 
   async function discover(): Promise<oidc.Configuration> {
-    const problem = tenantProblem(plan.issuer);
-    if (problem !== null) throw http.misconfigured(problem);
     const { clientSecret } = plan;
     const authenticate: oidc.ClientAuth =
       clientSecret === null

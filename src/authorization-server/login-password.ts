@@ -4,14 +4,16 @@ import { decoyHash, isUserName, verifyPassword } from "../lib/password-file.ts";
 import { printable } from "../lib/printable.ts";
 import type { LoginPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
+import type { EndpointRequest } from "./endpoint.ts";
 import { LoginError } from "./login-source.ts";
 import type { LoginThrottle } from "./login-throttle.ts";
 
+type Asking = Pick<EndpointRequest, "client" | "requestId">;
 type Users = NonNullable<LoginPlan["password"]>;
 
 export type PasswordLogin = {
-  /** @param clientAddress of the client, never what a header says of it. @throws {LoginError} refused, throttled, or unavailable when too many wait */
-  check(name: string, password: string, clientAddress: string): Promise<Person>;
+  /** @param request its `client` is the address, never what a header says of it. @throws {LoginError} refused, throttled, or unavailable when too many wait */
+  check(name: string, password: string, request: Asking): Promise<Person>;
 };
 
 // Each takes 128 MiB and a thread of the pool, which files and names of hosts need, too.
@@ -26,14 +28,14 @@ export function openPasswordLogin(users: Users, throttle: LoginThrottle, log: Lo
   const decoy = decoyHash([...users.values()].map(({ hash }) => hash));
   const queue = new HashQueue();
   return {
-    check: async (name, password, clientAddress) => {
+    check: async (name, password, { client: clientAddress, requestId }) => {
       const short = name.slice(0, MAX_NAME_CHARS);
       // What is typed into the wrong field may be a password.
-      const who = { user: isUserName(name) ? printable(short) : "(not a user name)", client: clientAddress };
+      const who = { request_id: requestId, user: isUserName(name) ? printable(short) : "(not a user name)", client: clientAddress };
       const attempt = throttle.begin(short, clientAddress);
       if (typeof attempt === "number") {
         const retryAfterS = Math.ceil(attempt / 1_000);
-        log.warn({ ...who, retryAfterS }, "Login with a password put off: too many failed");
+        log.warn({ ...who, retry_after_s: retryAfterS }, "Login with a password put off: too many failed");
         throw new LoginError("throttled", `Too many attempts have failed; try again in ${describeSeconds(retryAfterS)}`, { retryAfterS });
       }
       const user = users.get(name);

@@ -27,10 +27,10 @@ export type LoginSource = {
 /**
  * A login that did not work. `message` is for the person: what happened and what to do; `detail` for the log alone.
  * `outage`: why everybody's login there fails, for the operator; null: it is a matter of this one.
- * `unavailable`: the provider does not answer, 503; `refused`: it, or we, said no, 403; `throttled`: too many attempts, 429; `failed`: begin anew, 400.
+ * `unavailable`: the provider does not answer, 503; `refused`: it, or we, said no, 403; `misconfigured`: it is not set up correctly, 403; `throttled`: too many attempts, 429; `failed`: begin anew, 400.
  */
 export class LoginError extends GatewayError {
-  readonly reason: "unavailable" | "refused" | "throttled" | "failed";
+  readonly reason: "unavailable" | "refused" | "misconfigured" | "throttled" | "failed";
   /** Whole seconds; null where waiting does not help. */
   readonly retryAfterS: number | null;
   readonly outage: string | null;

@@ -2,6 +2,7 @@
 import type { Person } from "../identity/person.ts";
 import { personName } from "../identity/person.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
+import type { EndpointRequest } from "./endpoint.ts";
 import { LoginError, type LoginSource } from "./login-source.ts";
 
 /** The ways of one server. */
@@ -9,7 +10,7 @@ export type LoginWays = {
   /** At somebody else's, at most one of a kind. */
   readonly external: readonly LoginSource[];
   /** `check` @throws {LoginError} for a password that is not the person's, and for too many attempts */
-  readonly password: { check(name: string, password: string, client: string): Promise<Person> } | null;
+  readonly password: { check(name: string, password: string, request: Pick<EndpointRequest, "client" | "requestId">): Promise<Person> } | null;
   /** Who makes the request, by the tailnet; null when it is nobody of it, a device without a user, or that is no way to log in. */
   tailnet(peer: TailnetPeer | null): Person | null;
 };
@@ -35,14 +36,14 @@ export function offerOf(ways: LoginWays, peer: TailnetPeer | null): Offer {
 export async function takeWay(
   ways: LoginWays,
   fields: URLSearchParams,
-  { peer, client }: { readonly peer: TailnetPeer | null; readonly client: string },
+  request: Pick<EndpointRequest, "peer" | "client" | "requestId">,
 ): Promise<{ readonly person: Person } | { readonly source: LoginSource }> {
   const way = fields.get("way");
   if (way === "password" && ways.password !== null) {
-    return { person: await ways.password.check(fields.get("name") ?? "", fields.get("password") ?? "", client) };
+    return { person: await ways.password.check(fields.get("name") ?? "", fields.get("password") ?? "", request) };
   }
   if (way === "tailnet") {
-    const person = ways.tailnet(peer);
+    const person = ways.tailnet(request.peer);
     if (person === null) throw new LoginError("failed", "Your connection does not come from the tailnet any more");
     return { person };
   }

@@ -3,25 +3,34 @@ import type { AuthorizationServerPlan } from "../plan/auth-model.ts";
 import { JWT_BEARER } from "./adapter.ts";
 import { ASSERTION_PROFILE } from "./identity-assertion.ts";
 import { ASSERTION_ALGORITHMS, AUTH_METHODS } from "./provider.ts";
-import { allScopes, takesAssertions } from "./resources.ts";
+import { allScopes, isForPeople, takesAssertions } from "./resources.ts";
 
 const NAMES = ["oauth-authorization-server", "openid-configuration"];
 
-/** The document as JSON text. The issuer comes first in what clients compare: it has no slash at its end. */
-export function metadataDocument({ issuer, resources }: AuthorizationServerPlan): string {
+/**
+ * The document as JSON text. The issuer comes first in what clients compare: it has no slash at its end. Where clients cannot act for people, it has no response
+ * type and no grant for that, and clients register for identity assertions alone.
+ */
+export function metadataDocument(plan: AuthorizationServerPlan): string {
+  const { issuer, resources } = plan;
+  const isPeoples = isForPeople(plan);
+  const mayRegister = isPeoples || resources.some(takesAssertions);
   const grants = new Set<string>(resources.flatMap((resource) => [...resource.grants, ...(takesAssertions(resource) ? [JWT_BEARER] : [])]));
   return JSON.stringify({
     issuer,
+    // Also where nobody can log in: the SDK of MCP takes no metadata without it (RFC 8414, 2 would), not even for clients that act for themselves.
     authorization_endpoint: `${issuer}/authorize`,
     token_endpoint: `${issuer}/token`,
-    registration_endpoint: `${issuer}/register`,
+    ...(mayRegister ? { registration_endpoint: `${issuer}/register` } : {}),
     revocation_endpoint: `${issuer}/revoke`,
     introspection_endpoint: `${issuer}/introspect`,
     jwks_uri: `${issuer}/jwks`,
-    scopes_supported: [...new Set([...resources.flatMap(allScopes), "offline_access"])],
-    response_types_supported: ["code"],
-    response_modes_supported: ["query"],
-    grant_types_supported: ["authorization_code", "refresh_token", "client_credentials", JWT_BEARER].filter((grant) => grants.has(grant)),
+    scopes_supported: [...new Set([...resources.flatMap(allScopes), ...(isPeoples ? ["offline_access"] : [])])],
+    response_types_supported: isPeoples ? ["code"] : [],
+    ...(isPeoples ? { response_modes_supported: ["query"] } : {}),
+    grant_types_supported: [...(isPeoples ? ["authorization_code", "refresh_token"] : []), "client_credentials", JWT_BEARER].filter((grant) =>
+      grants.has(grant),
+    ),
     ...(grants.has(JWT_BEARER) ? { authorization_grant_profiles_supported: [ASSERTION_PROFILE] } : {}),
     token_endpoint_auth_methods_supported: AUTH_METHODS,
     token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
@@ -29,9 +38,8 @@ export function metadataDocument({ issuer, resources }: AuthorizationServerPlan)
     revocation_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     introspection_endpoint_auth_methods_supported: AUTH_METHODS,
     introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
-    code_challenge_methods_supported: ["S256"],
-    authorization_response_iss_parameter_supported: true,
-    client_id_metadata_document_supported: true,
+    ...(isPeoples ? { code_challenge_methods_supported: ["S256"], authorization_response_iss_parameter_supported: true } : {}),
+    ...(mayRegister ? { client_id_metadata_document_supported: true } : {}),
     // OpenID Connect Discovery 1.0, 3 wants these to be there.
     subject_types_supported: ["public"],
     id_token_signing_alg_values_supported: ["RS256"],

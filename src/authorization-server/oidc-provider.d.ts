@@ -92,6 +92,11 @@ declare module "oidc-provider" {
     registerGrantType(name: string, handler: (ctx: OidcContext) => Promise<void>, parameters: readonly string[]): void;
     callback(): (req: IncomingMessage, res: ServerResponse) => void;
     on(event: "server_error", listener: (ctx: OidcContext, error: unknown) => void): this;
+    /** `error_detail`: what clients are not told. */
+    on(
+      event: "grant.error" | "introspection.error" | "revocation.error" | "registration_create.error",
+      listener: (ctx: OidcContext, error: Error & { readonly error_detail?: string }) => void,
+    ): this;
   }
 
   type Check = object;

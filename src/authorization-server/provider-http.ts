@@ -58,7 +58,7 @@ export class ProviderHttp {
   /** What went wrong is for the operator to mend. @param outage default: `detail` */
   misconfigured(detail: string, outage: string | null = detail): LoginError {
     const message = `The login with ${this.label} is not set up correctly; tell whoever runs this service, whose log says more`;
-    return new LoginError("refused", message, { detail, outage });
+    return new LoginError("misconfigured", message, { detail, outage });
   }
 
   close(): void {

@@ -120,6 +120,12 @@ export function createProvider(plan: AuthorizationServerPlan, deps: ProviderDeps
     fetchResponseBodyLimits: { "client_id metadata document": MAX_DOCUMENT_BYTES, jwks_uri: MAX_DOCUMENT_BYTES, sector_identifier_uri: 0 },
   });
   addAssertionGrant(provider, plan, deps);
+  for (const event of ["grant.error", "introspection.error", "revocation.error", "registration_create.error"] as const)
+    provider.on(event, (_ctx, error) => {
+      const call = currentCall();
+      // The words of what is behind it may hold a part of what came.
+      if (call !== null && error.cause === undefined) call.detail = error.error_detail ?? null;
+    });
   // What `inject` says of the scheme and the host is ours.
   provider.proxy = true;
   return provider;

@@ -9,6 +9,7 @@ export type Shaped = { readonly metadata: Metadata } | { readonly error: "invali
 
 const MAX_REDIRECT_URIS = 50;
 const MAX_TEXT = 2_000;
+const NO_REDIRECT = "https://localhost/";
 const AUTH_METHODS: ReadonlySet<unknown> = new Set(["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]);
 const GRANTS = ["authorization_code", "refresh_token"];
 // Of those that authenticate.
@@ -69,6 +70,19 @@ export function registeredScope(given: unknown, resources: readonly OAuthResourc
   if (typeof given !== "string") return "";
   const known = new Set([...resources.flatMap(allScopes), "offline_access"]);
   return [...new Set(given.split(" "))].filter((scope) => known.has(scope)).join(" ");
+}
+
+/** The same where clients cannot act for people: what is left is to show identity assertions, which no redirect is part of. */
+export function shapeAssertionClient(given: Metadata): Shaped {
+  const grants = given["grant_types"];
+  const method = given["token_endpoint_auth_method"];
+  if (!Array.isArray(grants) || !grants.includes(JWT_BEARER) || method === "none")
+    return {
+      error: "invalid_client_metadata",
+      description: `nobody can log in here: only clients that authenticate can register, with the grant '${JWT_BEARER}'`,
+    };
+  const shaped = shapeClient({ ...given, grant_types: ["authorization_code", JWT_BEARER], response_types: ["code"], redirect_uris: [NO_REDIRECT] });
+  return "error" in shaped ? shaped : { metadata: { ...shaped.metadata, grant_types: [JWT_BEARER], response_types: [], redirect_uris: [] } };
 }
 
 function explainRedirectUri(uri: unknown): string | null {

@@ -30,6 +30,12 @@ export function takesAssertions({ assertions }: OAuthResourcePlan): boolean {
   return assertions.length > 0;
 }
 
+/** Whether clients can act for people at all: somebody can log in, and a resource is for that. */
+export function isForPeople({ login, resources }: AuthorizationServerPlan): boolean {
+  const canLogIn = login.github !== null || login.oidc !== null || login.password !== null || login.tailnet;
+  return canLogIn && resources.some(({ grants }) => grants.has("authorization_code"));
+}
+
 /** What oidc-provider wants to know of a resource for a token. @param scopes default: all that it has */
 export function oauthResource(resource: OAuthResourcePlan, tokenMs: number, scopes = allScopes(resource)) {
   return {

@@ -57,6 +57,23 @@ test("#9 #21 the metadata says what holds, and the issuer is the same everywhere
   assert.equal((await oauth.approve(uid)).searchParams.get("iss"), ISSUER);
 });
 
+test("#9 where clients cannot act for people, since nobody can log in or no resource is for that, nothing is offered that needs a person", async () => {
+  const nobody = { github: null, oidc: null, password: null, tailnet: false };
+  const offers = async (changes: Parameters<typeof OAuthServer.open>[0]): Promise<unknown[]> => {
+    const oauth = await OAuthServer.open(changes);
+    const metadata = (await oauth.send("/.well-known/oauth-authorization-server")).json();
+    const { status } = await oauth.register();
+    const page = await oauth.send("/authorize?client_id=x");
+    return [metadata["registration_endpoint"] !== undefined, metadata["grant_types_supported"], status, /Nobody can log in here/.test(page.body)];
+  };
+  const machines = ["client_credentials"];
+  assert.deepEqual(await offers({ login: nobody }), [false, machines, 403, true]);
+  assert.deepEqual(await offers({ resources: [resource({ grants: new Set(["client_credentials", "refresh_token"]) })] }), [false, machines, 403, true]);
+  const people = ["authorization_code", "refresh_token", ...machines];
+  assert.deepEqual(await offers({ login: { ...nobody, tailnet: true } }), [true, people, 201, false], "the tailnet is a login");
+  assert.deepEqual(await offers({}), [true, people, 201, false]);
+});
+
 test("#21 the published keys have no private part", async () => {
   const oauth = await OAuthServer.open();
   const { keys } = (await oauth.send("/jwks")).json() as { keys: Record<string, unknown>[] };
@@ -435,6 +452,7 @@ test("#18 what the file takes away is not active any more, neither the access to
   const { login } = before.plan;
   const withoutAlice = await OAuthServer.open({ clients: [machine], login: { ...login, password: new Map() } }, { store });
   assert.deepEqual(await active(withoutAlice), [false, false]);
+  assert.deepEqual(await find(withoutAlice, given[0]), { kind: "invalid", reason: "The account is not there any more" });
   withoutAlice.server.close();
   const withoutResource = await OAuthServer.open({ clients: [machine], resources: [resource({ url: `${ISSUER}/other` })] }, { store });
   assert.equal((await active(withoutResource))[0], false);

@@ -118,7 +118,7 @@ export async function openServer(
       },
     });
     provider.on("server_error", (_ctx, error) =>
-      log.error({ server: plan.issuer, requestId: currentCall()?.request.requestId, err: error }, "an OAuth request failed"),
+      log.error({ server: plan.issuer, request_id: currentCall()?.request.requestId, err: error }, "an OAuth request failed"),
     );
     return { keys, provider, tokens };
   };

@@ -7,7 +7,7 @@ import { sameResourceKey } from "../lib/public-url.ts";
 import type { AuthorizationServerPlan, OAuthResourcePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
 import { idHash, type ServerState } from "./adapter.ts";
-import { EXPIRED, REVOKED, type Claims, type JwtTokens } from "./jwt-tokens.ts";
+import { EXPIRED, GONE, REVOKED, type Claims, type JwtTokens } from "./jwt-tokens.ts";
 import { allScopes, findResource } from "./resources.ts";
 
 // What another process revokes is refused after this.
@@ -97,7 +97,8 @@ export class TokenLookup {
     if (machine !== undefined && issuedAtS * 1000 <= (await this.#state.clientEndedAtMs(machine.id))) return REVOKED;
     if (accountId !== null && !(await this.#hasClient(clientId))) return REVOKED;
     const person = machine === undefined ? personNow(await this.#state.findPerson(accountId ?? "", login), login) : machinePerson(machine.id);
-    if (person === null || (person.source === "issuer" && !isVouchedFor(person, resource))) return REVOKED;
+    if (person === null) return GONE;
+    if (person.source === "issuer" && !isVouchedFor(person, resource)) return REVOKED;
     const isTheirs = (name: string): boolean => mayHave(person, name, known);
     const offered = allScopes(resource);
     const granted = scope.split(" ").filter((name) => offered.includes(name) && isTheirs(name) && (machine === undefined || machine.scopes.includes(name)));

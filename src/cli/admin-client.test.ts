@@ -15,7 +15,7 @@ async function setUp(t: TestContext) {
   };
   const reload = (): Promise<ReloadResult> => {
     reloads += 1;
-    return Promise.resolve({ outcome: "changed" });
+    return Promise.resolve({ outcome: "changed", warnings: [], text: "" });
   };
   const { dir, file, socket } = await startTestAdmin(t, { reload, renew: act, logout: act });
   const run = (args: string[], env: Record<string, string> = {}): Promise<CommandRun> => runInProcess(args, dir, { env });

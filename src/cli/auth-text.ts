@@ -6,11 +6,11 @@ import { formatTable, type Cell } from "./table.ts";
 const MAX_REDIRECTS = 2;
 const KINDS: Record<OAuthClientInfo["kind"], string> = { static: "of the file", registered: "registered", document: "document" };
 
-/** A table of the grants, the newest first; the last column is what `--grant` takes. */
+/** A table of the grants in their order; the last column is what `--grant` takes. */
 export function formatGrants(grants: readonly OAuthGrantInfo[], now: Date, colors: boolean): string {
   if (grants.length === 0) return "No grants: nobody has let a client in\n";
   const server = serverColumn(grants);
-  const rows = newestFirst(grants).map((each): Cell[] => [
+  const rows = grants.map((each): Cell[] => [
     ...server.cells(each),
     each.user,
     each.client_name || each.client,
@@ -23,11 +23,11 @@ export function formatGrants(grants: readonly OAuthGrantInfo[], now: Date, color
   return formatTable([...server.headings, "USER", "CLIENT", "RESOURCES", "SCOPES", "GRANTED", "ENDS", "GRANT"], rows, colors);
 }
 
-/** A table of the browser sessions, the newest first; the last column is what `--session` takes. */
+/** A table of the browser sessions in their order; the last column is what `--session` takes. */
 export function formatSessions(sessions: readonly BrowserSessionInfo[], now: Date, colors: boolean): string {
   if (sessions.length === 0) return "No sessions: nobody is logged in with a browser\n";
   const server = serverColumn(sessions);
-  const rows = newestFirst(sessions).map((each): Cell[] => [
+  const rows = sessions.map((each): Cell[] => [
     ...server.cells(each),
     each.user,
     each.origin,
@@ -38,11 +38,11 @@ export function formatSessions(sessions: readonly BrowserSessionInfo[], now: Dat
   return formatTable([...server.headings, "USER", "ORIGIN", "LOGGED IN", "ENDS", "SESSION"], rows, colors);
 }
 
-/** A table of the clients, the newest first; the last column is what `--client` takes. */
+/** A table of the clients in their order; the last column is what `--client` takes. */
 export function formatClients(clients: readonly OAuthClientInfo[], now: Date, colors: boolean): string {
   if (clients.length === 0) return "No clients: none is in the file, and none has registered\n";
   const server = serverColumn(clients);
-  const rows = newestFirst(clients).map((each): Cell[] => [
+  const rows = clients.map((each): Cell[] => [
     ...server.cells(each),
     each.name === "" ? { text: "no name", color: "dim" } : each.name,
     KINDS[each.kind],
@@ -62,8 +62,4 @@ function redirectsText(uris: readonly string[]): string {
 function serverColumn(all: readonly { readonly server: string }[]): { headings: string[]; cells(each: { readonly server: string }): Cell[] } {
   const isNeeded = new Set(all.map(({ server }) => server)).size > 1;
   return { headings: isNeeded ? ["SERVER"] : [], cells: ({ server }) => (isNeeded ? [server] : []) };
-}
-
-function newestFirst<T extends { readonly created_at: string | null }>(all: readonly T[]): T[] {
-  return all.toSorted((a, b) => (b.created_at ?? "").localeCompare(a.created_at ?? ""));
 }

@@ -41,6 +41,7 @@ const CLIENTS: OAuthClientInfo[] = [
   },
   { server: SERVER, id: GRANT.client, name: "Claude", kind: "document", redirect_uris: ["https://claude.ai/cb"], created_at: "2026-11-18T10:00:00.000Z" },
 ];
+const NEWEST_CLIENTS = [1, 2, 0].map((i) => CLIENTS[i] ?? assert.fail());
 
 const SESSION: BrowserSessionInfo = {
   server: SERVER,
@@ -71,16 +72,16 @@ async function setUp(t: TestContext, auth: Partial<AdminAuth> = {}) {
   return { run, asked };
 }
 
-test("grants, clients and sessions read as tables, the newest first, and no name steers the terminal", () => {
+test("grants, clients and sessions read as tables, and no name steers the terminal", () => {
   assert.equal(
-    formatGrants([GRANT, NEWER], NOW, false),
+    formatGrants([NEWER, GRANT], NOW, false),
     `USER            CLIENT       RESOURCES                SCOPES         GRANTED  ENDS    GRANT
 github:octocat  Evil client  https://mcp.example/mcp                 1h ago   never   g-2
 github:octocat  Claude       https://mcp.example/mcp  mcp mcp:write  3d ago   in 27d  g-1
 `,
   );
   assert.equal(
-    formatClients(CLIENTS, NOW, false),
+    formatClients(NEWEST_CLIENTS, NOW, false),
     `NAME         KIND         REDIRECTS                           SINCE   CLIENT
 Evil client  registered   http://127.0.0.1/cb cursor://cb +1  1h ago  c-2
 Claude       document     https://claude.ai/cb                3d ago  https://claude.ai/oauth/client.json
@@ -88,27 +89,27 @@ no name      of the file                                              ci
 `,
   );
   assert.equal(
-    formatSessions(SESSIONS, NOW, false),
+    formatSessions(SESSIONS.toReversed(), NOW, false),
     `USER            ORIGIN               LOGGED IN  ENDS    SESSION
 oidc:evil user  https://app.example  1h ago     in 12h  s-2
 github:octocat  https://app.example  3d ago     in 12h  s-1
 `,
   );
   assert.match(
-    formatGrants([GRANT, { ...NEWER, server: "https://b.example" }], NOW, false),
+    formatGrants([{ ...NEWER, server: "https://b.example" }, GRANT], NOW, false),
     /^SERVER +USER.*\nhttps:\/\/b\.example +github.*\nhttps:\/\/mcp\.example +github/,
   );
 });
 
-test("'auth' shows grants, 'auth clients' clients, 'auth sessions' sessions, as text or JSON", async (t) => {
+test("'auth' shows grants, 'auth clients' clients, 'auth sessions' sessions, the newest first, as text or JSON", async (t) => {
   const { run } = await setUp(t);
   for (const args of [[], ["grants"], ["sidegate.yaml"], ["grants", "./sidegate.yaml"]])
     assert.match((await run(...args)).stdout, /^USER .*\n.* g-2\n.* g-1\n$/);
   assert.match((await run("clients")).stdout, /^NAME .*\n.* c-2\n/);
   assert.match((await run("sessions")).stdout, /^USER .*\n.* s-2\n.* s-1\n$/);
-  assert.deepEqual(JSON.parse((await run("--json")).stdout), [GRANT, NEWER]);
-  assert.deepEqual(JSON.parse((await run("sessions", "--json", "sidegate.yaml")).stdout), SESSIONS);
-  assert.deepEqual(JSON.parse((await run("clients", "--json", "sidegate.yaml")).stdout), CLIENTS);
+  assert.deepEqual(JSON.parse((await run("--json")).stdout), [NEWER, GRANT]);
+  assert.deepEqual(JSON.parse((await run("sessions", "--json", "sidegate.yaml")).stdout), SESSIONS.toReversed());
+  assert.deepEqual(JSON.parse((await run("clients", "--json", "sidegate.yaml")).stdout), NEWEST_CLIENTS);
 });
 
 test("a gateway without OAuth has no clients, no grants and no sessions", async (t) => {
@@ -121,14 +122,15 @@ test("a gateway without OAuth has no clients, no grants and no sessions", async 
 
 test("'auth revoke' takes back what is named, and says how much that was", async (t) => {
   const { run, asked } = await setUp(t);
-  assert.deepEqual(await run("revoke", "--grant", "g-1"), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
-  assert.deepEqual(await run("revoke", "--session", "s-1"), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--grant", "g-1"), { code: 0, stdout: "Revoked 1 grant\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--session", "s-1"), { code: 0, stdout: "Revoked 1 session\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--user", "github:octocat", "sidegate.yaml"), { code: 0, stdout: "Revoked 3 grants and sessions\n", stderr: "" });
   assert.deepEqual(await run("revoke", "--all", "--json"), { code: 0, stdout: '{"revoked":3}\n', stderr: "" });
   // Its registration went.
-  assert.deepEqual(await run("revoke", "--client", "c-2"), {
+  assert.deepEqual(await run("revoke", "--client", "c-2"), { code: 0, stdout: "Took back the registration; there were no grants\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--client", "ci"), {
     code: 0,
-    stdout: "There were no grants and sessions; tokens that the client got for itself are worthless now\n",
+    stdout: "There were no grants; tokens that the client got for itself are worthless now\n",
     stderr: "",
   });
   assert.equal((await run("revoke", "--client", "https://x.example/?a=b&all=true?c#d+e é")).code, 1);
@@ -138,8 +140,31 @@ test("'auth revoke' takes back what is named, and says how much that was", async
     { user: "github:octocat" },
     { all: true },
     { client: "c-2" },
+    { client: "ci" },
     { client: "https://x.example/?a=b&all=true?c#d+e é" },
   ]);
+});
+
+test("'auth revoke --client' tells of the grants and of what else went", async (t) => {
+  const { run } = await setUp(t, { revoke: () => Promise.resolve(2) });
+  const told = async (id: string): Promise<string> => (await run("revoke", "--client", id)).stdout;
+  assert.equal(await told("c-2"), "Revoked 2 grants and the registration\n");
+  assert.equal(await told("ci"), "Revoked 2 grants; tokens that the client got for itself are worthless now\n");
+  assert.equal(await told(GRANT.client), "Revoked 2 grants\n");
+});
+
+test("a name without its login is led to those who may be meant", async (t) => {
+  const { run, asked } = await setUp(t, {
+    grants: () => Promise.resolve([GRANT, { ...GRANT, user: "password:bob" }, NEWER]),
+    sessions: () => Promise.resolve([SESSION, { ...SESSION, user: "oidc:bob" }, { ...SESSION, user: "password:bob" }]),
+  });
+  const told = async (user: string): Promise<string> => (await run("revoke", "--user", user)).stderr.split("\n")[0] ?? "";
+  assert.equal(await told("octocat"), "'octocat' of --user names no login. Did you mean 'github:octocat'?");
+  assert.equal(await told("bob"), "'bob' of --user names no login. Did you mean 'password:bob' or 'oidc:bob'?");
+  assert.equal(await told("ob\u001b[2J"), "'ob' of --user names no login; 'sidegate auth grants' and 'sidegate auth sessions' show users as 'github:octocat'");
+  assert.deepEqual(asked, []);
+  const alone = await runInProcess(["auth", "revoke", "--user", "bob", "nowhere.yaml"], "/nowhere");
+  assert.deepEqual([alone.code, alone.stderr.split("; ")[0]], [2, "'bob' of --user names no login"]);
 });
 
 test("what is not there exits with 1 and says where to look", async (t) => {
@@ -167,8 +192,11 @@ test("not one choice, or one in the wrong place, is wrong usage and asks for not
     assert.deepEqual([code, stdout], [2, ""], args.join(" "));
     return stderr;
   };
+  assert.match(
+    await usage("revoke"),
+    /^'auth revoke' needs one of --grant ID, --session ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/,
+  );
   for (const args of [
-    [],
     ["--grant", "a", "--all"],
     ["--grant", "a", "--grant", "b"],
     ["--user", "github:a", "--client", "b"],
@@ -176,10 +204,10 @@ test("not one choice, or one in the wrong place, is wrong usage and asks for not
   ])
     assert.match(
       await usage("revoke", ...args),
-      /^'auth revoke' needs one of --grant ID, --session ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/,
+      /^'auth revoke' takes only one of --grant ID, --session ID, --client ID, --user USER and --all\nRun 'sidegate auth --help'\.\n$/,
     );
   assert.match(await usage("revoke", "--grant", ""), /^'--grant' names nothing\n/);
-  assert.match(await usage("revoke", "--user", "octocat"), /^'octocat' of --user names no login; .*'github:octocat'\n/);
+  assert.match(await usage("revoke", "--user", "nobody"), /^'nobody' of --user names no login; .*'github:octocat'\n/);
   assert.match(await usage("sessions", "--session", "s-1"), /^'--session' is for 'auth revoke'\n/);
   assert.match(await usage("grants", "--all"), /^'--all' is for 'auth revoke'\n/);
   assert.match(await usage("revok", "--all"), /^Unknown word 'revok'. Did you mean 'revoke'\?\n/);

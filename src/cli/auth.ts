@@ -36,16 +36,20 @@ export async function runAuth(args: readonly string[], io: Io): Promise<number> 
   const choices = choicesOf(values);
   if (word !== "revoke" && choices.length > 0) throw new UsageError(`'--${choices[0]?.kind}' is for 'auth revoke'`);
   const file = configFile(io, named);
-  if (word === "revoke") return revoke(oneOf(choices), file, values.json, io);
+  if (word === "revoke") {
+    const choice = oneOf(choices);
+    if (choice.kind === "user" && !isUser(choice.value)) throw await noLogin(choice.value, file, io);
+    return revoke(choice, file, values.json, io);
+  }
   const now = new Date();
   if (word === "clients") {
     const clients = await askClients(file, io);
     io.stdout(values.json ? `${JSON.stringify(clients, null, 2)}\n` : formatClients(clients, now, hasColors(io)));
   } else if (word === "sessions") {
-    const { sessions = [] } = parse(await askAdmin(file, io.env, "GET /auth/sessions", TIMEOUT_MS));
+    const sessions = await askSessions(file, io);
     io.stdout(values.json ? `${JSON.stringify(sessions, null, 2)}\n` : formatSessions(sessions, now, hasColors(io)));
   } else {
-    const { grants = [] } = parse(await askAdmin(file, io.env, "GET /auth/grants", TIMEOUT_MS));
+    const grants = await askGrants(file, io);
     io.stdout(values.json ? `${JSON.stringify(grants, null, 2)}\n` : formatGrants(grants, now, hasColors(io)));
   }
   return EXIT_OK;
@@ -70,29 +74,41 @@ function choicesOf(values: Readonly<Record<(typeof IDS)[number] | "user", readon
 function oneOf(choices: readonly Choice[]): Choice {
   const [choice, second] = choices;
   if (choice === undefined || second !== undefined)
-    throw new UsageError("'auth revoke' needs one of --grant ID, --session ID, --client ID, --user USER and --all");
+    throw new UsageError(`'auth revoke' ${second === undefined ? "needs" : "takes only"} one of --grant ID, --session ID, --client ID, --user USER and --all`);
   if (choice.kind === "all") return choice;
   if (choice.value === "") throw new UsageError(`'--${choice.kind}' names nothing`);
-  if (choice.kind === "user" && !isUser(choice.value))
-    throw new UsageError(`'${choice.value}' of --user names no login; 'sidegate auth grants' shows users as 'github:octocat'`);
   return choice;
+}
+
+/** A name without its login, and those who may be meant. */
+async function noLogin(name: string, file: string, io: Io): Promise<UsageError> {
+  // Wrong usage is told without a gateway, too.
+  const all = await Promise.all([askGrants(file, io), askSessions(file, io)]).catch(() => []);
+  const users = new Set(all.flat().flatMap(({ user }) => (user.endsWith(`:${name}`) ? [`'${user}'`] : [])));
+  const advice =
+    users.size > 0 ? `. Did you mean ${[...users].join(" or ")}?` : "; 'sidegate auth grants' and 'sidegate auth sessions' show users as 'github:octocat'";
+  return new UsageError(plainLine(`'${name}' of --user names no login${advice}`));
 }
 
 async function revoke(choice: Choice, file: string, json: boolean, io: Io): Promise<number> {
   // Its registration is taken back too, and is no longer seen afterwards.
-  const isKnown = choice.kind === "client" && (await askClients(file, io)).some(({ id }) => id === choice.value);
+  const client = choice.kind === "client" ? (await askClients(file, io)).find(({ id }) => id === choice.value) : undefined;
   const query = choice.kind === "all" ? "all=true" : `${choice.kind}=${encodeURIComponent(choice.value)}`;
   const { revoked = 0 } = parse(await askAdmin(file, io.env, `POST /auth/revoke?${query}`, REVOKE_TIMEOUT_MS, io.stopped));
-  const isMissing = revoked === 0 && choice.kind !== "all" && !isKnown;
+  const isMissing = revoked === 0 && choice.kind !== "all" && client === undefined;
   if (json) io.stdout(`${JSON.stringify({ revoked })}\n`);
   else if (isMissing) io.stderr(`${plainLine(missingText(choice))}\n`);
-  else io.stdout(`${revoked === 0 ? nothingText(choice) : `Revoked ${revoked} ${revoked === 1 ? "grant or session" : "grants and sessions"}`}\n`);
+  else io.stdout(`${revokedText(choice, revoked, client?.kind)}\n`);
   return isMissing ? EXIT_FAILED : EXIT_OK;
 }
 
-/** What a client got for itself ends, too, but is not counted: of some of it nothing is kept. */
-function nothingText({ kind }: Choice): string {
-  return `There were no grants and sessions${kind === "client" ? "; tokens that the client got for itself are worthless now" : ""}`;
+/** The registration of a client goes with its grants. What a client of the file got for itself ends, too, but is not counted: of some of it nothing is kept. */
+function revokedText({ kind }: Choice, revoked: number, client: OAuthClientInfo["kind"] | undefined): string {
+  const what = kind === "session" ? "session" : kind === "grant" || kind === "client" ? "grant" : null;
+  const things = revoked === 1 ? (what ?? "grant or session") : what === null ? "grants and sessions" : `${what}s`;
+  if (client === "registered") return revoked === 0 ? "Took back the registration; there were no grants" : `Revoked ${revoked} ${things} and the registration`;
+  const own = client === "static" ? "; tokens that the client got for itself are worthless now" : "";
+  return `${revoked === 0 ? "There were no" : `Revoked ${revoked}`} ${things}${own}`;
 }
 
 function missingText(choice: Exclude<Choice, { kind: "all" }>): string {
@@ -104,6 +120,14 @@ function missingText(choice: Exclude<Choice, { kind: "all" }>): string {
 
 async function askClients(file: string, io: Io): Promise<OAuthClientInfo[]> {
   return parse(await askAdmin(file, io.env, "GET /auth/clients", TIMEOUT_MS)).clients ?? [];
+}
+
+async function askGrants(file: string, io: Io): Promise<OAuthGrantInfo[]> {
+  return parse(await askAdmin(file, io.env, "GET /auth/grants", TIMEOUT_MS)).grants ?? [];
+}
+
+async function askSessions(file: string, io: Io): Promise<BrowserSessionInfo[]> {
+  return parse(await askAdmin(file, io.env, "GET /auth/sessions", TIMEOUT_MS)).sessions ?? [];
 }
 
 type Answer = {

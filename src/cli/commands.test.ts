@@ -23,10 +23,18 @@ test("help lists every command, and every command has help that exits with 0", a
     const help = await run([name, "--help"]);
     assert.equal(help.code, 0, name);
     assert.match(help.stdout, new RegExp(`^sidegate ${name}: .*\n\nUsage: sidegate ${name}`));
-    assert.doesNotMatch(help.stdout, /\$\{/);
+    assert.doesNotMatch(help.stdout, /\$\{| $/m);
     assert.match(help.stdout, /Exit codes: 0 fine, 1 failed, 2 wrong usage, 64 bad configuration, 69 /);
     assert.equal((await run(["help", name])).stdout, help.stdout);
   }
+});
+
+test("the help of 'health' says that a degraded gateway is healthy", async () => {
+  const { stdout } = await run(["health", "--help"]);
+  assert.match(
+    stdout,
+    /prints one line: ready, or degraded or unready with what is unwell\.\nExit code 0 when it is ready or degraded, .*; 1 when it is unready /,
+  );
 });
 
 test("wrong usage exits with 2 and names what was probably meant", async () => {

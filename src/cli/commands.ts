@@ -26,7 +26,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   health: {
     summary: "one line saying whether all is well, for HEALTHCHECK",
-    usage: `[FILE] [--timeout 3s]\n\nAsks /ready of the admin interface that FILE names. Exit code 0 when it is ready or degraded, 1 when it is unready or does not answer.\n${FILE_HELP}`,
+    usage: `[FILE] [--timeout 3s]\n\nAsks /ready of the admin interface that FILE names, and prints one line: ready, or degraded or unready with what is unwell.\nExit code 0 when it is ready or degraded, for a degraded gateway serves; 1 when it is unready or does not answer.\n${FILE_HELP}`,
     run: async (args, io) => (await import("./health.ts")).runHealth(args, io),
   },
   status: {
@@ -154,7 +154,7 @@ function hasHelpFlag(args: readonly string[]): boolean {
 function showHelp(name: string | undefined, io: Io): number {
   if (name !== undefined) {
     const { summary, usage } = commandOf(name);
-    io.stdout(`sidegate ${name}: ${summary}\n\nUsage: sidegate ${name} ${usage}`.trimEnd());
+    io.stdout(`sidegate ${name}: ${summary}\n\nUsage: sidegate ${name}${usage.startsWith("\n") ? "" : " "}${usage}`.trimEnd());
     io.stdout(`\n\n${EXIT_CODES}\n`);
     return EXIT_OK;
   }

@@ -23,7 +23,7 @@ export async function runGateway(args: readonly string[], io: Io): Promise<numbe
     io.stderr(`${error.message}\n`);
     return UNAVAILABLE.has(error.code) ? EXIT_UNAVAILABLE : EXIT_FAILED;
   }
-  io.onHangup(() => void gateway.reload());
+  io.onHangup(() => void gateway.hangUp());
   if (!io.stopped.aborted) await once(io.stopped, "abort");
   await gateway.close();
   return EXIT_OK;

@@ -11,7 +11,11 @@ import { formatTable } from "./table.ts";
 const NOW = new Date("2026-11-21T10:00:00.000Z");
 const STATUS: GatewayStatus = {
   tailnet: null,
-  authorization_servers: [{ issuer: "https://mcp.example.com", login: ["github", "password"], resources: ["https://mcp.example.com/mcp"] }],
+  authorization_servers: [
+    { issuer: "https://mcp.example.com", login: ["github", "password"], resources: ["https://mcp.example.com/mcp"], session_origins: [] },
+    { issuer: "https://a.example", login: ["github"], resources: ["https://a.example/mcp"], session_origins: ["https://a.example", "https://b.example"] },
+    { issuer: "https://machines.example", login: [], resources: ["https://machines.example/mcp"], session_origins: [] },
+  ],
   identity_providers: [{ kind: "login", name: "github", url: "https://github.com", error: "", since: null }],
   version: "1.0.0",
   pid: 7,
@@ -112,8 +116,10 @@ mcp.example             https       ACME                                  in 4d 
 new.example             https       ACME                                  not issued yet  due
 localhost               https       internal CA                           expired 1d ago  by itself
 
-AUTHORIZATION SERVER     LOGIN             FOR
-https://mcp.example.com  github, password  https://mcp.example.com/mcp
+AUTHORIZATION SERVER      LOGIN             FOR
+https://mcp.example.com   github, password  https://mcp.example.com/mcp
+https://a.example         github            https://a.example/mcp, sessions of https://a.example, sessions of https://b.example
+https://machines.example  none              https://machines.example/mcp
 `,
   );
 });

@@ -88,7 +88,11 @@ export function formatStatus(status: GatewayStatus, now: Date, colors: boolean):
     ),
     formatTable(
       ["AUTHORIZATION SERVER", "LOGIN", "FOR"],
-      status.authorization_servers.map(({ issuer, login, resources }) => [issuer, login.join(", "), resources.join(", ")]),
+      status.authorization_servers.map(({ issuer, login, resources, session_origins }) => [
+        issuer,
+        login.join(", ") || "none",
+        [...resources, ...session_origins.map((origin) => `sessions of ${origin}`)].join(", "),
+      ]),
       colors,
     ),
     status.tailnet === null ? "" : formatTailnet(status.tailnet, now, colors),

@@ -1,5 +1,6 @@
 // The formats of strings that speak of people, OAuth clients and servers.
 import { isHostName, isLoopbackHost } from "../lib/address.ts";
+import { ENTRA_HOSTS, entraTenant } from "../lib/entra.ts";
 
 type Format = (text: string) => string | null;
 
@@ -36,6 +37,15 @@ function httpsUrl(text: string): string | null {
   return judgeUrl(text, "https://login.example.com");
 }
 
+function issuerUrl(text: string): string | null {
+  const wrong = httpsUrl(text);
+  if (wrong !== null) return wrong;
+  const url = new URL(text);
+  if (url.pathname.includes("/.well-known/")) return "is the address of the metadata; write the part before '/.well-known/'";
+  if (!ENTRA_HOSTS.has(url.hostname) || entraTenant(url) !== null) return null;
+  return `is that of every tenant of Microsoft's, or names one by a domain; write https://${url.hostname}/TENANT_ID/v2.0 with the id of your tenant`;
+}
+
 /** https, or plain http to this machine. */
 function judgeUrl(text: string, example: string): string | null {
   const url = URL.parse(text);
@@ -63,7 +73,9 @@ function publicUrl(text: string): string | null {
 
 function redirectUri(text: string): string | null {
   const url = URL.parse(text);
-  if (url === null || text.includes("#") || /\s/.test(text)) return "is not a redirect URI; write https://app.example.com/callback";
+  if (url === null || /\s/.test(text)) return "is not a redirect URI; write https://app.example.com/callback";
+  // RFC 6749, 3.1.2.
+  if (text.includes("#")) return "has a fragment, which no redirect URI may have; leave '#' and what follows away";
   if (url.protocol === "http:" && !isLoopbackHost(url.hostname)) return "must be https: plain http is possible only to this machine";
   return ["javascript:", "data:", "file:", "vbscript:", "blob:", "about:"].includes(url.protocol) ? "has a scheme that leads to no application" : null;
 }
@@ -75,6 +87,7 @@ export const AUTH_FORMATS = {
   domain,
   client_id: clientId,
   https_url: httpsUrl,
+  issuer_url: issuerUrl,
   origin_url: originUrl,
   public_url: publicUrl,
   redirect_uri: redirectUri,

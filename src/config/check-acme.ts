@@ -34,8 +34,26 @@ export function checkAcme(check: CheckContext, object: TlsObject): void {
     check.report(path, "'acme' on a TCP listener needs 'domains': no routes say for which names it is", "key");
   } else if (check.isSound(["routes"]) && check.isSound(["auth", "server"]) && arePlacesSound(check) && !hasHosts(check, acme, users)) {
     const remedy = "give the routes their 'host', or name the hosts in 'domains'";
-    check.report(path, `'acme' has nothing to order: no route ${users.length === 1 ? "of this listener " : ""}has a 'host'; ${remedy}`, "key");
+    const told = `'acme' has nothing to order: no route ${users.length === 1 ? "of this listener " : ""}has a 'host'`;
+    check.report(path, `${told}${otherPort(check, acme, users)}; ${remedy}`, "key");
   }
+}
+
+/** Of a route whose 'public_url' would say a name if it had the port of its listener: that, as a part of the sentence. */
+function otherPort(check: CheckContext, acme: Acme, users: TlsObject["users"]): string {
+  const rules = orderRules(acme);
+  for (const user of users) {
+    const address = parseListenAddress(user[1].listen);
+    if (address?.kind !== "tcp" || address.port === 0) continue;
+    for (const [i, { host, public_url: publicUrl, upstream }] of routesOf(check, [user])) {
+      const url = publicUrl === undefined || host !== undefined || upstream === "none" ? null : URL.parse(publicUrl);
+      if (url?.protocol !== "https:" || whyNotOrdered(url.hostname, rules) !== null) continue;
+      const asked = url.port === "" ? 443 : Number(url.port);
+      if (asked === address.port) continue;
+      return `, and the 'public_url' of routes[${i}] is on port ${asked}, while listener '${user[0]}' is on port ${address.port}: one on that port would count`;
+    }
+  }
+  return "";
 }
 
 /** Whether clients surely come to one of the listeners by a name; by that of a 'public_url' alone the CA must take it, too: of a host, it is told. */

@@ -1,14 +1,15 @@
 // Checks `auth`: logins that nobody can use, issuers and clients that contradict one another or do nothing, and where the authorization server stands.
 import { nearest } from "../lib/nearest.ts";
 import { sameResourceKey } from "../lib/public-url.ts";
-import { type WayPlace, areWaysSound, canActForItself, originOf, routeText, soundRoutes, soundWays } from "./auth-ways.ts";
+import { type WayPlace, areWaysSound, canActForItself, originOf, routeText, soundRoutes, soundWays, takesAssertions } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { checkWays } from "./check-auth-ways.ts";
 import { checkPeople } from "./check-people.ts";
+import { checkServerAddress } from "./check-public-url.ts";
 import { checkScopes, isReserved } from "./check-scopes.ts";
 import { formatPath, type Path, quote } from "./problem.ts";
 import { tailnetPort } from "./tailnet-listeners.ts";
-import type { Client, Issuer, Listener } from "./types.ts";
+import type { Client, Issuer, Listener, Token } from "./types.ts";
 
 // The endpoints of an authorization server; /.sidegate/ holds its pages.
 const ENDPOINTS = ["/authorize", "/token", "/register", "/revoke", "/introspect", "/callback", "/jwks", "/verify"];
@@ -21,6 +22,7 @@ const TOKEN_KEYS = ["introspection", "scopes_claim", "grants"] as const;
 export function checkAuth(check: CheckContext): void {
   const ways = soundWays(check);
   const own = ways.filter(({ way }) => way.oauth !== undefined || way.session !== undefined);
+  checkTokens(check, ways);
   checkLogin(check, own);
   checkIssuers(check, ways, own);
   checkClients(check, own);
@@ -36,6 +38,22 @@ function isForNothing(check: CheckContext, own: readonly WayPlace[]): boolean {
   return own.length === 0 && areWaysSound(check);
 }
 
+function checkTokens(check: CheckContext, ways: readonly WayPlace[]): void {
+  const tokens: unknown = check.config.auth?.tokens;
+  if (!Array.isArray(tokens) || tokens.length === 0 || !areWaysSound(check)) return;
+  const users = ways.flatMap(({ way }) => way.token ?? []);
+  if (users.length === 0) check.warn(["auth", "tokens"], "'tokens' does nothing: no route has 'token' in its 'auth'", "key");
+  if (users.length === 0 || users.some(({ names }) => names === undefined)) return;
+  const named = new Set(users.flatMap(({ names }) => names ?? []));
+  // A name that no token has may be meant for one of them.
+  if (!named.isSubsetOf(new Set((tokens as (Token | null)[]).map((token) => token?.name)))) return;
+  for (const [i, token] of (tokens as Token[]).entries()) {
+    const path = ["auth", "tokens", i];
+    if (check.isSound(path) && !named.has(token.name))
+      check.warn(path, `Token ${quote(check.text([...path, "name"], token.name))} does nothing: no route has it in 'names' of a 'token'`, "key");
+  }
+}
+
 function checkLogin(check: CheckContext, own: readonly WayPlace[]): void {
   const path = ["auth", "login"];
   if (!check.isSound(path)) return;
@@ -46,7 +64,7 @@ function checkLogin(check: CheckContext, own: readonly WayPlace[]): void {
     check.report([...path, "oidc", "scopes"], "'scopes' lacks openid, without which an OpenID provider does not say who logs in", "key");
   const listeners = check.entries<Listener>("listeners");
   if (tailnet && check.isSound(["listeners"]) && !listeners.some(([, listener]) => listener?.protocol === "http" && tailnetPort(listener) !== null))
-    check.report([...path, "tailnet"], "'tailnet: true' does nothing: no HTTP listener is on the tailnet, with 'listen: tailnet:PORT'", "key");
+    check.warn([...path, "tailnet"], "'tailnet: true' does nothing: no HTTP listener is on the tailnet, with 'listen: tailnet:PORT'", "key");
 }
 
 function checkIssuers(check: CheckContext, ways: readonly WayPlace[], own: readonly WayPlace[]): void {
@@ -128,8 +146,14 @@ function checkClients(check: CheckContext, own: readonly WayPlace[]): void {
       const remedy = meant === null ? "offer it in 'optional_scopes' of an 'oauth'" : `did you mean '${meant}'?`;
       check.report(at, `Scope ${quote(check.text(at, scope))} is offered by no route; ${remedy}`);
     }
-    if (isSure && oauth.length > 0 && client.scopes.length > 0 && canActForItself(client) && !named.has(client.id) && isEachKnown)
-      check.warn(path, `Client '${client.id}' gets no token for itself: no 'oauth' names it in 'clients' of its 'allow'`, "key");
+    if (!isSure || oauth.length === 0 || !canActForItself(client) || named.has(client.id) || !isEachKnown) continue;
+    if (client.scopes.length > 0) check.warn(path, `Client '${client.id}' gets no token for itself: no 'oauth' names it in 'clients' of its 'allow'`, "key");
+    else if (client.redirect_uris.length === 0 && !own.some(takesAssertions))
+      check.warn(
+        path,
+        `Client '${client.id}' gets no token: no 'oauth' names it in 'clients' of its 'allow', and it has no 'redirect_uris'; it can only ask about the tokens of others (introspection)`,
+        "key",
+      );
   }
 }
 
@@ -159,6 +183,7 @@ function checkServer(check: CheckContext, own: readonly WayPlace[]): void {
   const { server } = check.config.auth ?? {};
   if (server === undefined || !check.isSound(path)) return;
   if (isForNothing(check, own)) check.warn(path, "'server' does nothing: no route has 'oauth' or 'session' in its 'auth'", "key");
+  else checkServerAddress(check, path, server);
   if (server.host === undefined || server.public_url === undefined) return;
   const { hostname } = new URL(server.public_url);
   if (hostname.toLowerCase() !== server.host.toLowerCase()) {
@@ -184,7 +209,10 @@ function checkAddresses(check: CheckContext, own: readonly WayPlace[]): void {
       const other = origins.get(hostname);
       if (other === undefined) origins.set(hostname, { origin, owner });
       else if (other.origin !== origin)
-        check.report(at, `Host '${hostname}' would have two addresses, ${other.origin} (${other.owner}) and ${origin}; give one to all in 'public_url'`);
+        check.report(
+          at,
+          `Host '${hostname}' has two addresses, ${other.origin} by ${other.owner} and ${origin} by ${owner}, and clients must know it by one; let 'public_url' begin with the same in both`,
+        );
     }
     const format = way.oauth?.access_token_format;
     if (format === undefined) continue;

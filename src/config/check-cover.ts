@@ -88,7 +88,7 @@ function checkHosts(check: CheckContext, { path, tls, users }: TlsObject, chains
       if (arePlacesSound(check) && chains.length === 0 && !tls.internal && !tls.tailscale && tls.acme?.domains === undefined)
         check.warn(
           at,
-          `Route has no 'host', and listener '${listener}' gets certificates from 'acme' alone: for hosts that no other route names there is none, so that clients cannot connect; name them in 'domains'`,
+          `Route has no 'host', and listener '${listener}' gets certificates from 'acme' alone: for hosts that no other route names there is none, so that clients cannot connect; give the route its 'host', or name the hosts in 'domains'`,
           "key",
         );
     }
@@ -113,14 +113,16 @@ function checkHost(
   // The node's own name is not known before it has joined.
   if (covers || tls.internal || (tls.tailscale && (isTailnetName(host) || isAskedName(check, host)))) return;
   const shown = quote(check.text(at, written));
+  const place = `${isFor.length === 1 ? "" : `listeners.${listener}.`}tls`;
   if (tls.acme === undefined) {
     const first = chains[0]?.names[0];
     const instead = first === undefined ? "the node's own name" : quote(first);
-    check.warn(at, `Host ${shown} is in no certificate of listener '${listener}': clients would be shown that of ${instead}, and refuse it`);
+    const told = `Host ${shown} is in no certificate of listener '${listener}': clients would be shown that of ${instead}, and refuse it`;
+    const isOrdered = whyNotOrdered(host, orderRules({ directory: "letsencrypt" })) === null;
+    check.warn(at, `${told}; add the files of one that has it to 'certificates' of '${place}'${isOrdered ? ", or let 'acme' there order one" : ""}`);
     return;
   }
   const reason = whyNotOrdered(host, orderRules(tls.acme));
-  const place = `${isFor.length === 1 ? "" : `listeners.${listener}.`}tls`;
   if (reason === null) return;
   const message = `Host ${shown} ${reason}; ${host.startsWith("*.") ? "or " : ""}give '${place}' a certificate file for it, or 'internal: true'`;
   // A 'public_url' is there to tell clients of the route: the listener may be for other names, so that one which no CA takes refuses no file.

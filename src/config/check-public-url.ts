@@ -6,12 +6,14 @@ import { isAddressSound } from "./auth-ways.ts";
 import type { CheckContext } from "./check-context.ts";
 import { type Path, quote } from "./problem.ts";
 import { modeOf, tlsOf } from "./tls-objects.ts";
-import type { Listener, Route } from "./types.ts";
+import type { AuthServer, Listener, Route } from "./types.ts";
 
+/** A route, or the authorization server that all share, which is on every listener. */
+type Addressed = Partial<Route>;
 type Serving = readonly [name: string, listener: Listener];
 
 /** The HTTP listeners of a route; none where they are not sound. */
-function servingOf(check: CheckContext, route: Route): Serving[] {
+function servingOf(check: CheckContext, route: Addressed): Serving[] {
   if (!check.isSound(["listeners"]) || !check.isSound(["tls"])) return [];
   return check.entries<Listener>("listeners").filter(([name, { protocol }]) => protocol === "http" && (route.listeners?.includes(name) ?? true));
 }
@@ -35,8 +37,8 @@ function edgePort(check: CheckContext, listener: Listener): number | null {
   return isEdge && tlsOf(check, listener)?.acme?.https_port !== port ? port : null;
 }
 
-/** Without 'public_url' clients are told of the port 443. Behind a proxy, or a mapping of ports, it may be the right one. `path`: of the way in. */
-export function checkDefaultPort(check: CheckContext, path: Path, route: Route): void {
+/** Without 'public_url' clients are told of the port 443. Behind a proxy, or a mapping of ports, it may be the right one. `path`: of the way in, or the server. */
+export function checkDefaultPort(check: CheckContext, path: Path, route: Addressed): void {
   const url = routePublicUrl(route);
   const serving = servingOf(check, route);
   const ports = serving.map(([, listener]) => edgePort(check, listener) ?? 443);
@@ -44,8 +46,14 @@ export function checkDefaultPort(check: CheckContext, path: Path, route: Route):
   // Of a route that another proxy asks about it is that proxy's address.
   if (url === null || port === undefined || ports.includes(443) || route.upstream === "none") return;
   const right = withOrigin(url, "https:", port);
-  const told = `${String(path.at(-1)) === "oauth" ? "Clients" : "Browsers"} are told of ${url}, and listener '${serving[0]?.[0]}' is on port ${port}`;
-  check.warn(path, `${told}; write 'public_url: ${right}', or that address if port 443 is mapped to it`, "key");
+  const told = `${String(path.at(-1)) === "session" ? "Browsers" : "Clients"} are told of ${url}, and listener '${serving[0]?.[0]}' is on port ${port}`;
+  check.warn(path, `${told}; write 'public_url: ${right}', or 'public_url: ${url}' if port 443 is mapped to port ${port}`, "key");
+}
+
+/** Judges where clients are told that the authorization server is. */
+export function checkServerAddress(check: CheckContext, path: Path, { host, public_url: url }: AuthServer): void {
+  if (url !== undefined) checkOrigin(check, [...path, "public_url"], {}, url);
+  else if (host !== undefined) checkDefaultPort(check, [...path, "host"], { host });
 }
 
 /** Judges the 'public_url' of a route. */
@@ -57,7 +65,7 @@ export function checkPublicUrl(check: CheckContext, routePath: Path, route: Rout
 }
 
 /** Scheme and port. A proxy may have other ones. */
-function checkOrigin(check: CheckContext, path: Path, route: Route, url: string): void {
+function checkOrigin(check: CheckContext, path: Path, route: Addressed, url: string): void {
   const { protocol, hostname, port: written } = new URL(url);
   const asked = written === "" ? (protocol === "http:" ? 80 : 443) : Number(written);
   const serving = servingOf(check, route);
@@ -84,11 +92,12 @@ function checkOrigin(check: CheckContext, path: Path, route: Route, url: string)
   check.warn(path, `Clients are told of ${shown(check, path, url)}, and ${where}: they could not connect; ${remedy}`);
 }
 
-/** Of the pages of a session the origin alone counts. A proxy may change paths. */
+/** A proxy may change paths. Of the pages of a session the origin alone is an address, too. */
 function checkPath(check: CheckContext, path: Path, route: Route, url: string): void {
-  const isResource = Array.isArray(route.auth) && route.auth.some((way) => way.oauth !== undefined || way.issuer !== undefined);
-  if (!isResource || hasProxies(check)) return;
+  const ways = Array.isArray(route.auth) ? route.auth : [];
+  const isResource = ways.some((way) => way.oauth !== undefined || way.issuer !== undefined);
   const { origin, pathname, search } = new URL(url);
+  if (hasProxies(check) || !(isResource || (pathname !== "/" && ways.some((way) => way.session !== undefined)))) return;
   const asked = plainPath(pathname);
   // A slash at the end of 'path_prefix' was told of already.
   const own = plainPath(route.path ?? route.path_prefix?.replace(/(?<=.)\/+$/, "") ?? "/");
@@ -103,7 +112,10 @@ function checkPath(check: CheckContext, path: Path, route: Route, url: string): 
   const taken = quote(check.text([...path.slice(0, -1), key], route[key] ?? ""));
   const what = key === "path" ? `${taken} alone` : key === "path_prefix" ? `${taken} and what is below it` : `what matches ${taken}`;
   const remedy = key === "path_regex" ? "write an address that the route has" : `write ${origin}${new URL(route[key] ?? "", origin).pathname}${search}`;
-  check.warn(path, `Clients ask for path ${quote(asked)} by ${shown(check, path, url)}, and the route takes ${what}, so that none comes to it; ${remedy}`);
+  check.warn(
+    path,
+    `${isResource ? "Clients" : "Browsers"} ask for path ${quote(asked)} by ${shown(check, path, url)}, and the route takes ${what}, so that none comes to it; ${remedy}`,
+  );
 }
 
 function shown(check: CheckContext, path: Path, url: string): string {

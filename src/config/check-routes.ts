@@ -155,6 +155,12 @@ function checkAuth(check: CheckContext, path: Path, auth: Route["auth"]): void {
   if (!Array.isArray(auth) || !Array.isArray(tokens) || !check.isThere(["auth", "tokens"])) return;
   const known = tokens.map((token: { name?: unknown } | null) => (typeof token?.name === "string" ? token.name : ""));
   for (const [i, way] of auth.entries()) {
+    if (way?.token !== undefined && way.token?.names === undefined && tokens.length === 0 && check.isSound([...path, i]) && check.isSound(["auth", "tokens"]))
+      check.warn(
+        [...path, i, "token"],
+        "Nobody comes in by 'token': there are none in 'auth.tokens'; 'sidegate token new' makes one and prints its line",
+        "key",
+      );
     for (const [at, name] of check.items([...path, i, "token", "names"], way?.token?.names)) {
       if (known.includes(name)) continue;
       const meant = nearest(name, known);

@@ -151,6 +151,18 @@ const CASES: Record<string, { readonly right: readonly string[]; readonly wrong:
     right: ["https://a", "https://a/b?c", "http://localhost:1/", "http://127.0.0.1", "http://[::1]:1/x"],
     wrong: ["", "a", "http://a", "http://localhost.example.com", "ftp://a", "https://u:p@a", "https://a#b", "https://a#", "https://a b", "//a"],
   },
+  issuer_url: {
+    right: ["https://a", "http://localhost:1/realms/x", "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0", "https://a/common/v2.0"],
+    wrong: [
+      "http://a",
+      "https://a/.well-known/openid-configuration",
+      "https://a/.well-known/oauth-authorization-server/b",
+      "https://login.microsoftonline.com/common/v2.0",
+      "https://login.microsoftonline.us/organizations",
+      "https://login.partner.microsoftonline.cn/acme.example/v2.0",
+      "https://login.microsoftonline.com",
+    ],
+  },
   origin_url: {
     right: ["https://a.example.com", "https://a:8443", "http://localhost:1"],
     wrong: ["", "https://a/", "https://a:443", "https://A", "http://a", "https://a?b"],

@@ -65,7 +65,8 @@ function checkKnown(check: CheckContext, people: People): void {
   for (const [path, allow] of allowLists(check)) {
     for (const [at, name] of check.items([...path, "users"], allow?.users)) {
       if (names.includes(name)) continue;
-      const meant = nearest(name, names);
+      // As the log has it: the login and the name.
+      const meant = nearest(name.replace(/^password:/, ""), names);
       check.warn(at, `User ${quote(check.text(at, name))} is not in the file of passwords${meant === null ? "" : `; did you mean '${meant}'?`}`);
     }
     for (const [at, group] of check.items([...path, "groups"], allow?.groups)) {
@@ -101,7 +102,7 @@ function resolveClient(check: CheckContext, files: FileReader, path: Path, clien
     const key = check.isWritten([...path, "secret"]) ? "secret" : "secret_file";
     check.report(
       [...path, key],
-      `The secret has ${client.secret.length} characters, and one so short can be guessed; give one of at least ${MIN_SECRET_LENGTH}, for example by 'openssl rand -base64 32'`,
+      `The secret has ${client.secret.length} characters, and one so short can be guessed; give one of at least ${MIN_SECRET_LENGTH}, for example by 'openssl rand -hex 32'`,
       "key",
     );
   }

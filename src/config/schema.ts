@@ -16,6 +16,7 @@ export type Schema = {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: boolean | Schema;
   readonly items?: Schema;
+  readonly required?: readonly string[];
   readonly anyOf?: readonly Schema[];
   readonly oneOf?: readonly Schema[];
   readonly discriminator?: { readonly propertyName: string };
@@ -38,6 +39,44 @@ export function deref(schema: Schema): Schema {
     found = json.definitions[name] ?? {};
   }
   return found;
+}
+
+type Place = { readonly steps: readonly string[]; readonly schema: Schema; readonly tag: string | null };
+
+/** Every object of the language, with each way to it. `NAME` and `[]` stand for the keys of a map and the items of a list. */
+function placesBelow(schema: Schema, steps: readonly string[], tag: string | null = null): Place[] {
+  const plain = deref(schema);
+  const { properties = {}, additionalProperties, items, anyOf = [], oneOf = [], discriminator } = plain;
+  return [
+    ...(plain.properties === undefined ? [] : [{ steps, schema: plain, tag }]),
+    ...Object.entries(properties).flatMap(([key, child]) => placesBelow(child, [...steps, key])),
+    ...(typeof additionalProperties === "object" ? placesBelow(additionalProperties, [...steps, "NAME"]) : []),
+    ...(items === undefined ? [] : placesBelow(items, [...steps, "[]"])),
+    ...anyOf.flatMap((branch) => placesBelow(branch, steps)),
+    ...oneOf.flatMap((branch) => {
+      const key = discriminator?.propertyName ?? "";
+      return placesBelow(branch, steps, `${key}: ${String(deref(branch).properties?.[key]?.const)}`);
+    }),
+  ];
+}
+
+/**
+ * Where a key stands in the language, the nearest to a path of the data first, as words: `'routes[].auth[].oauth'`, `'listeners.NAME' with 'protocol: tcp'`.
+ */
+export function placesOf(key: string, near: Path): string[] {
+  const distance = ({ steps }: Place): number => {
+    const differ = steps.findIndex((step, i) => step !== near[i] && !(typeof near[i] === "number" ? step === "[]" : i < near.length && step === "NAME"));
+    const common = differ === -1 ? steps.length : differ;
+    return near.length - common + (steps.length - common);
+  };
+  const places = placesBelow(CONFIG_SCHEMA, [])
+    .filter(({ schema }) => schema.properties !== undefined && Object.hasOwn(schema.properties, key))
+    .toSorted((a, b) => distance(a) - distance(b));
+  const texts = places.map(({ steps, tag }) => {
+    const text = steps.length === 0 ? "the top" : `'${steps.join(".").replaceAll(".[]", "[]")}'`;
+    return tag === null ? text : `${text} with '${tag}'`;
+  });
+  return [...new Set(texts)];
 }
 
 function kindOf(value: unknown): string {

@@ -36,8 +36,8 @@ export function isSecret(path: Path): boolean {
   return isSecretKey(key, parentKey);
 }
 
-// `Bearer ${TOKEN}` tells nothing; a default may.
-const HARMLESS = /^["']?(?:[A-Za-z]+ )?(?:\$\{[A-Za-z0-9_]+(?::\?[^}]*)?\})+["']?$/;
+// `Bearer ${TOKEN}` tells nothing, nor do the words of YAML; a default may.
+const HARMLESS = /^(?:true|false|null|~|["']?(?:[A-Za-z]+ )?(?:\$\{[A-Za-z0-9_]+(?::\?[^}]*)?\})+["']?)$/;
 
 const SECRET_LINE =
   /((?<![\w-])(?![\w-]*_file\b)(?:[\w-]*(?:authori|sha256|_headers|secret|passw|credential|(?:api|auth)[-_]?key|hmac)[\w-]*|url|webhook(?=["']?[ \t]*:[ \t]*[^\s{[])|x-[\w-]+|[\w-]*tokens?(?=["']?[ \t]*:[ \t]*[^\s{[]))["']?[ \t]*:[ \t]*)([^\r\n]*)/gi;

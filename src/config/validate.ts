@@ -6,7 +6,7 @@ import { FORMATS } from "./formats.ts";
 import { type Path, type Problem, formatPath, quote } from "./problem.ts";
 import { isSecret } from "./secrets.ts";
 import { validate } from "./validator.js";
-import { type Schema, branchIndex, childSchema, deref, schemaAt, schemaOf } from "./schema.ts";
+import { type Schema, branchIndex, childSchema, deref, placesOf, schemaAt, schemaOf } from "./schema.ts";
 
 const MAX_ERRORS = 1_000;
 
@@ -117,6 +117,14 @@ function words(values: readonly unknown[]): string {
   return texts.length < 2 ? texts.join("") : `${texts.slice(0, -1).join(", ")} or ${texts.at(-1)}`;
 }
 
+/** The first three, which are the nearest. */
+function nearestOf(places: readonly string[]): string {
+  const [first = "", second, third] = places;
+  if (second === undefined) return first;
+  if (third === undefined) return `${first} or ${second}`;
+  return places.length === 3 ? `${first}, ${second} or ${third}` : `${first}, ${second}, ${third} and others`;
+}
+
 const KINDS: Record<string, string> = {
   string: "a string",
   integer: "a whole number",
@@ -168,9 +176,13 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
     case "additionalProperties": {
       const key = String(params["additionalProperty"]);
       const known = Object.keys(schema.properties ?? {});
-      const meant = nearest(key, known);
       const at: Description = { path: [...path, key], part: "extra", message: `Unknown key ${quote(key)} ${inPlace(path)}` };
-      if (meant === null) return { ...at, message: `${at.message}; known: ${known.join(", ")}` };
+      const places = placesOf(key, path);
+      // 'login_lifetime' is a key of its own, and no 'login' that somebody spelt at length, as 'directory' for 'dir' is.
+      const alike = places.length === 0 ? known : known.filter((candidate) => !key.startsWith(`${candidate}_`));
+      const meant = nearest(key, alike);
+      if (meant === null && places.length === 0) return { ...at, message: `${at.message}; known: ${known.join(", ")}` };
+      if (meant === null) return { ...at, message: `${at.message}; it belongs to ${nearestOf(places)}; known here: ${known.join(", ")}` };
       if (Object.hasOwn(value as object, meant)) return { ...at, message: `${at.message}; '${meant}' is there already` };
       return { ...at, message: `${at.message}; did you mean '${meant}'?`, suggestion: meant };
     }
@@ -206,11 +218,13 @@ function describe(document: ConfigDocument, error: ErrorObject): Description {
       const told = written === undefined || text === "" ? reason : reason.replace(/ ?[;:(].*$/s, "");
       return { path, message: `Value ${quoted}at ${where} ${told}` };
     }
-    case "type":
-      return {
-        path,
-        message: `Value at ${where} must be ${kind(schema)}, but is ${found(document, path)}${isSecret(path) && value !== null ? "" : advice(schema, path, value)}`,
-      };
+    case "type": {
+      const isHidden = isSecret(path);
+      const what = isHidden && typeof value === "string" && schema.type !== "string" ? "a string" : found(document, path);
+      const text = isHidden || typeof value !== "string" ? null : quote(document.written(path) ?? value).slice(1, -1);
+      const remedy = isHidden && typeof value === "number" ? "" : advice(schema, path, value, text);
+      return { path, message: `Value at ${where} must be ${kind(schema)}, but is ${what}${remedy}` };
+    }
     case "anyOf":
     case "enum":
     case "const": {
@@ -257,18 +271,26 @@ function tlsVersionAdvice(value: unknown): string {
     : "";
 }
 
-/** What to write for a value of the wrong kind, where that can be guessed. */
-function advice(schema: Schema, path: Path, value: unknown): string {
+/** What to write for a value of the wrong kind, where that can be guessed. `text`: of a string that may be told. */
+function advice(schema: Schema, path: Path, value: unknown, text: string | null): string {
   if (value === null && path.at(-1) === "tailnet") return "; name 'users', 'tags' or 'nodes', or write {} for every node";
+  const needed = path.length > 0 && schema.type === "object" && (value === null || value === true || typeof value === "string") ? (schema.required ?? []) : [];
+  if (needed.length > 0) return `; write { ${needed.map((key) => `${key}: ${needed.length === 1 && text !== null ? inList(text) : "..."}`).join(", ")} }`;
   if (value === null && schema.type === "object") return "; write {} to leave everything at its default";
   if (value === true && schema.type === "object")
     return path.at(-1) === "tls" ? "; write { internal: true } for a local CA" : "; write {} to leave everything at its default";
   if (path.at(-2) === "auth" && typeof value === "string" && Object.hasOwn(schema.properties ?? {}, value))
     return `; write '${value}: ${WAY_EXAMPLES[value] ?? "{}' to admit any, or say which"}`;
+  if (text !== null && schema.type === "array" && deref(schema.items ?? {}).type === "string") return `; write [${inList(text)}]`;
   if (value === "none" && path.at(-2) === "auth") return "; write 'auth: none', without the list";
   if (typeof value === "string" && schema.type === "boolean" && /^(?:yes|no|on|off)$/i.test(value)) return "; YAML 1.2 knows only true and false";
   if (typeof value !== "number" || schema.type !== "string") return "";
   if (schema.format === "duration" || schema.format === "positive_duration") return `; a duration has a unit: ${value}s`;
   if (schema.format === "size") return `; a size has a unit: ${value}B`;
   return schema.format === "listen_address" ? `; write ":${value}"` : `; quote it: "${value}"`;
+}
+
+/** A text as YAML has it between brackets. */
+function inList(text: string): string {
+  return /^[A-Za-z0-9][\w@./-]*$/.test(text) ? text : JSON.stringify(text);
 }

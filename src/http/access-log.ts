@@ -39,6 +39,7 @@ export function writeAccessLog(writer: AccessLogWriter, x: Exchange, durationMs:
   line += `,"status":${x.status},"duration_ms":${durationMs.toFixed(2)},"bytes_in":${x.bytesIn},"bytes_out":${x.bytesOut}`;
   if (x.identity !== null) line += `,"identity":${quoted(`${x.identity.source}:${x.identity.name}`)}`;
   if (x.identity?.client !== undefined) line += `,"client_id":${quoted(x.identity.client)}`;
+  else if (x.claimedClient !== null) line += `,"client_id":${quoted(x.claimedClient)}`;
   if (x.asker !== null) line += ',"verify":true';
   const { tailnet } = x.connection;
   if (tailnet !== null) line += `,"node":${quoted(tailnet.shortName)}`;

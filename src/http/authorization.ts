@@ -38,6 +38,10 @@ export async function serveAuthorization(x: Exchange, { server, origin }: Server
 
 /** Gives the client what a server answered. */
 export function answerEndpoint(x: Exchange, given: EndpointAnswer): void {
+  if (given.refusal !== undefined) {
+    x.cause = given.refusal.cause;
+    x.claimedClient = given.refusal.clientId;
+  }
   // Browsers that are led on reset a stream of which more is to come.
   const body = given.status >= 300 && given.status < 400 ? "" : given.body;
   const headers = [...answerable(given.headers), "X-Request-Id", x.requestId];

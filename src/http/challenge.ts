@@ -16,18 +16,18 @@ export function challenge(denial: Denial, route: Challenged | null): RequestErro
         headers: ["WWW-Authenticate", isForPeople ? "Cookie" : bearer(route, { scope: route?.resource?.baseScopes ?? [] })],
       });
     }
-    case "invalid_credentials":
+    case "invalid_credentials": {
+      const detail = denial.reason ?? (denial.detail === undefined ? undefined : `The token is not valid here: ${denial.detail}`);
       return new RequestError(401, "ERR_INVALID_TOKEN", "The token is not valid here", {
-        ...(denial.reason === null ? {} : { detail: denial.reason }),
+        ...(detail === undefined ? {} : { detail }),
         headers: [
           "WWW-Authenticate",
           bearer(route, { error: "invalid_token", error_description: denial.reason ?? undefined, scope: route?.resource?.baseScopes ?? [] }),
         ],
       });
+    }
     case "not_admitted":
-      return new RequestError(403, "ERR_NOT_ADMITTED", "This account is not admitted here", {
-        detail: `'${denial.identity.name}' (${denial.identity.source}) is not in 'allow'`,
-      });
+      return new RequestError(403, "ERR_NOT_ADMITTED", "This account is not admitted here", { detail: describeNotAdmitted(denial) });
     case "no_certificate":
       // 401 would have to name a scheme (RFC 9110, 15.5.2), and no HTTP authentication scheme asks for what only a TLS handshake can show.
       return new RequestError(403, "ERR_NO_CLIENT_CERTIFICATE", "A client certificate is needed");
@@ -47,6 +47,12 @@ export function challenge(denial: Denial, route: Challenged | null): RequestErro
         headers: ["WWW-Authenticate", bearer(route, { error: "insufficient_scope", scope: denial.scopes })],
       });
   }
+}
+
+/** For the log: who, and an address by which they might have been admitted. */
+export function describeNotAdmitted({ identity: { name, source }, unverifiedEmail }: Extract<Denial, { denied: "not_admitted" }>): string {
+  const text = `'${name}' (${source}) is not in 'allow'`;
+  return unverifiedEmail === undefined ? text : `${text}; email_unverified: ${unverifiedEmail}`;
 }
 
 /** Where a client learns how to get a token, and what to ask for; the attributes' values are ASCII without quotes by their own rules. */

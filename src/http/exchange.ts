@@ -84,6 +84,8 @@ export class Exchange {
   bytesOut = 0;
   /** Why it failed, for the log: a code and words. */
   cause = "";
+  /** The id that a client gave to an endpoint which refused it, for the log: it may be anybody's. */
+  claimedClient: string | null = null;
   /** Set once the response was given to its end. */
   ended = false;
   onClose: OnClose | null = null;

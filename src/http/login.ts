@@ -3,6 +3,7 @@ import type { Denial } from "../identity/authorize.ts";
 import type { Authentication } from "../identity/authenticate.ts";
 import { answer } from "./answer.ts";
 import { answerEndpoint } from "./authorization.ts";
+import { describeNotAdmitted } from "./challenge.ts";
 import type { Exchange } from "./exchange.ts";
 import { RequestError } from "./request-error.ts";
 import type { LiveRoute } from "./state.ts";
@@ -27,8 +28,7 @@ export function leadToLogin(x: Exchange, location: string): void {
 export function tellNotAdmitted(x: Exchange, { sessions }: LiveRoute, denial: Denial, authentication: Authentication): boolean {
   if (denial.denied !== "not_admitted" || sessions === null || authentication.kind !== "identity" || authentication.by !== "session" || !isNavigation(x))
     return false;
-  const { name, source } = denial.identity;
-  x.cause = `ERR_NOT_ADMITTED: '${name}' (${source}) is not in 'allow'`;
+  x.cause = `ERR_NOT_ADMITTED: ${describeNotAdmitted(denial)}`;
   answerEndpoint(x, sessions.server.notAdmitted(sessions.origin, denial.identity, x.requestId));
   return true;
 }

@@ -1,7 +1,9 @@
 // Who makes a request, found out from its credentials: what kind of bearer token it is, and who knows it.
 import { hash, timingSafeEqual } from "node:crypto";
 import type { ScopePlan, TokenPlan } from "../plan/auth-model.ts";
+import { printable } from "../lib/printable.ts";
 import type { Identity } from "./identity.ts";
+import { lookAtJwt } from "./jwt-look.ts";
 import type { Person } from "./person.ts";
 import { expandScopes } from "./scopes.ts";
 
@@ -20,11 +22,11 @@ export type Proof = {
   readonly expiresAtMs: number | null;
 };
 
-/** `none`: no credentials came. `invalid`: some came and prove nothing; `reason` for the client, without secrets. `unavailable`: who would know does not answer. */
+/** `none`: no credentials came. `invalid`: some came and prove nothing; `reason` for the client, without secrets, `detail` for the log alone. `unavailable`: who would know does not answer. */
 export type Authentication =
   | Proof
   | { readonly kind: "none" }
-  | { readonly kind: "invalid"; readonly reason?: string }
+  | { readonly kind: "invalid"; readonly reason?: string; readonly detail?: string }
   | { readonly kind: "unavailable"; readonly message: string; readonly retryAfterS: number };
 
 /** Who knows a kind of token. Never rejects. */
@@ -42,6 +44,7 @@ const INVALID: Authentication = { kind: "invalid" };
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 // JWTs with lists of groups are long.
 const MAX_TOKEN_LENGTH = 16_384;
+const MAX_ISSUER_CHARS = 200;
 
 /** The tokens of a plan with the answer for each, made once. */
 export type TokenIndex = readonly { readonly sha256: Buffer; readonly found: Authentication }[];
@@ -80,7 +83,13 @@ function ask(token: string, sources: readonly TokenSource[], from: number, refus
     if (found !== null && isLast(found)) return found;
     if (found !== null) answer = weightier(answer, found);
   }
-  return answer;
+  return answer === INVALID ? unknown(token) : answer;
+}
+
+/** Nobody here knows it: of a JWT the log says whose it claims to be, which tells what is missing in the file. */
+function unknown(token: string): Authentication {
+  const iss = lookAtJwt(token)?.claims["iss"];
+  return typeof iss === "string" ? { kind: "invalid", detail: `no issuer of this route is '${printable(iss, MAX_ISSUER_CHARS)}'` } : INVALID;
 }
 
 /** Who does not answer might have known it; then a reason says more than none. */

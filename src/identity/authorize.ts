@@ -4,7 +4,7 @@ import type { AuthWayPlan } from "../plan/auth-model.ts";
 import type { Authentication, Proof } from "./authenticate.ts";
 import { admittedIdentity, type ClientCertificate } from "./client-certificate.ts";
 import type { Identity } from "./identity.ts";
-import { matchesPeople } from "./person.ts";
+import { matchesPeople, unverifiedEmail } from "./person.ts";
 import { matchesTailnet, tailnetIdentity } from "./tailnet.ts";
 
 const MADE_HERE = Symbol("permit");
@@ -18,14 +18,14 @@ export type Permit = { readonly [MADE_HERE]: true; /** Null: the route is open t
  */
 export type Denial =
   | { readonly denied: "no_credentials" | "no_certificate" | "certificate_not_admitted" | "not_on_tailnet" | "tailnet_not_admitted" }
-  | { readonly denied: "invalid_credentials"; readonly reason: string | null }
-  | { readonly denied: "not_admitted"; readonly identity: Identity }
+  | { readonly denied: "invalid_credentials"; readonly reason: string | null; /** For the log alone. */ readonly detail?: string }
+  | { readonly denied: "not_admitted"; readonly identity: Identity; /** One that did not count. */ readonly unverifiedEmail?: string }
   | { readonly denied: "insufficient_scope"; readonly scopes: readonly string[] }
   | { readonly denied: "unavailable"; readonly message: string; readonly retryAfterS: number };
 
 const OPEN: Permit = { [MADE_HERE]: true, identity: null };
 const NO_CREDENTIALS: Denial = { denied: "no_credentials" };
-const INVALID_CREDENTIALS: Denial = { denied: "invalid_credentials", reason: null };
+const INVALID_CREDENTIALS = { denied: "invalid_credentials", reason: null } as const satisfies Denial;
 const NO_CERTIFICATE: Denial = { denied: "no_certificate" };
 const CERTIFICATE_NOT_ADMITTED: Denial = { denied: "certificate_not_admitted" };
 const NOT_ON_TAILNET: Denial = { denied: "not_on_tailnet" };
@@ -72,9 +72,13 @@ export function authorize(
   }
   if (lacking !== null) return { denied: "insufficient_scope", scopes: lacking };
   if (!takesCredentials && ways.length > 0) return denialWithoutTokens(ways, certificate, peer);
-  if (proof !== null && isKnown) return { denied: "not_admitted", identity: proof.identity };
+  if (proof !== null && isKnown) {
+    const unverified = proof.person === null ? null : unverifiedEmail(proof.person);
+    return { denied: "not_admitted", identity: proof.identity, ...(unverified === null ? {} : { unverifiedEmail: unverified }) };
+  }
   if (authentication.kind === "unavailable") return { denied: "unavailable", message: authentication.message, retryAfterS: authentication.retryAfterS };
   if (authentication.kind === "invalid" && authentication.reason !== undefined) return { denied: "invalid_credentials", reason: authentication.reason };
+  if (authentication.kind === "invalid" && authentication.detail !== undefined) return { ...INVALID_CREDENTIALS, detail: authentication.detail };
   return authentication.kind === "none" ? NO_CREDENTIALS : INVALID_CREDENTIALS;
 }
 

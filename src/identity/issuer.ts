@@ -11,7 +11,8 @@ import { fetchMetadata, type IssuerMetadata } from "./issuer-metadata.ts";
 import { audienceKey, proofFromClaims } from "./issuer-person.ts";
 import { IssuerError, IssuerTransport, type JsonObject } from "./issuer-transport.ts";
 import { readKeys, type JwtKeys } from "./jwt-keys.ts";
-import { KeysUnavailable, lookAtJwt, TokenRefusal, type UnverifiedJwt, verifyJwt } from "./jwt-verify.ts";
+import { lookAtJwt, type UnverifiedJwt } from "./jwt-look.ts";
+import { KeysUnavailable, TokenRefusal, verifyJwt } from "./jwt-verify.ts";
 import { type IdentityProvider, ProviderHealth } from "./provider-health.ts";
 
 export type LiveIssuer = TokenSource & {
@@ -31,6 +32,8 @@ export type ReadAssertion =
 /** How long a token that was verified counts without being verified again. */
 const VERIFIED_MS = 10_000;
 const MAX_VERIFIED = 10_000;
+const ASSERTION_TYPES = new Set([ASSERTION_TYPE]);
+const WRONG_ASSERTION_TYPE = `Its header 'typ' must be '${ASSERTION_TYPE}'`;
 const METADATA_FRESH_MS = 3_600_000;
 const KEYS_FRESH_MS = 600_000;
 
@@ -115,7 +118,7 @@ class Issuer implements LiveIssuer {
     if (jwt === null) return { kind: "invalid", reason: "It is no JWT" };
     try {
       // Whatever types its access tokens may have.
-      const claims = await verifyJwt(assertion, jwt, this.#keys, { ...this.#plan, types: new Set([ASSERTION_TYPE]) });
+      const claims = await verifyJwt(assertion, jwt, this.#keys, { ...this.#plan, types: ASSERTION_TYPES, wrongType: WRONG_ASSERTION_TYPE });
       return { kind: "assertion", assertion: assertionFromClaims(claims, this.#plan) };
     } catch (error) {
       const why = this.#explain(error);

@@ -4,9 +4,7 @@ import type { IssuerPlan } from "../plan/auth-model.ts";
 import type { JsonObject } from "./issuer-transport.ts";
 import { Kept } from "./issuer-kept.ts";
 import type { JwtKeys } from "./jwt-keys.ts";
-
-/** What a token says of itself, before anything is known to be true. */
-export type UnverifiedJwt = { readonly header: JsonObject; readonly claims: JsonObject };
+import type { UnverifiedJwt } from "./jwt-look.ts";
 
 /** A token that is not valid. `message` is for its client; `detail` for the log. Neither holds the token. */
 export class TokenRefusal extends Error {
@@ -20,18 +18,13 @@ export class TokenRefusal extends Error {
 /** It cannot be told whether the token is valid. */
 export class KeysUnavailable extends Error {}
 
-type Verifying = Pick<IssuerPlan, "issuer" | "algorithms" | "types" | "clockToleranceMs">;
+type Verifying = Pick<IssuerPlan, "issuer" | "algorithms" | "types" | "clockToleranceMs"> & {
+  /** What the client of a token is told that is of none of the types. */
+  readonly wrongType?: string;
+};
 
 // A token that names no key is tried with those that it could be meant for.
 const MAX_KEYS_TRIED = 16;
-
-/** Null when the text is no JWT with a signature. */
-export function lookAtJwt(token: string): UnverifiedJwt | null {
-  const [first = "", second = "", third, ...more] = token.split(".");
-  if (third === undefined || more.length > 0) return null;
-  const [header, claims] = [jsonObject(first), jsonObject(second)];
-  return header === null || claims === null ? null : { header, claims };
-}
 
 /**
  * The claims of a token that is signed by the issuer and valid now. Who it is for is not looked at here.
@@ -72,14 +65,14 @@ export function checkTimes({ exp, nbf }: JsonObject, toleranceMs: number): void 
 }
 
 /** @throws {TokenRefusal} for what no key could make right, so that it costs no fetch */
-function checkHeader({ alg, typ, crit, kid }: JsonObject, { algorithms, types }: Verifying): void {
+function checkHeader({ alg, typ, crit, kid }: JsonObject, { algorithms, types, wrongType = "The token is of a type that is not accepted" }: Verifying): void {
   if (typeof alg !== "string" || !algorithms.includes(alg)) throw new TokenRefusal("The token's algorithm is not accepted", "see 'algorithms'");
   // None of these extensions is understood, and a token that has one must be refused (RFC 7515, 4.1.11).
   if (crit !== undefined) throw new TokenRefusal("The token has a critical extension that is not known");
   if (kid !== undefined && typeof kid !== "string") throw new TokenRefusal("The token is malformed", "'kid' is no text");
   if (typ !== undefined && typeof typ !== "string") throw new TokenRefusal("The token is malformed", "'typ' is no text");
   const type = typ === undefined ? "none" : typ.toLowerCase().replace(/^application\//, "");
-  if ((typ !== undefined && type === "none") || !types.has(type)) throw new TokenRefusal("The token is of a type that is not accepted", "see 'types'");
+  if ((typ !== undefined && type === "none") || !types.has(type)) throw new TokenRefusal(wrongType, "see 'types'");
 }
 
 /** Key headers of a token (jwk, jku, x5c, x5u) are never looked at: its keys are those of its issuer. */
@@ -123,13 +116,4 @@ function refusal(error: unknown): TokenRefusal {
 
 function isTime(value: unknown): value is number {
   return typeof value === "number" && Number.isFinite(value);
-}
-
-function jsonObject(base64url: string): JsonObject | null {
-  try {
-    const value: unknown = JSON.parse(Buffer.from(base64url, "base64url").toString("utf8"));
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,9 +1,12 @@
 // What a login or a token says of somebody, and whether that is one of those whom a way admits.
-import { asciiName } from "../lib/printable.ts";
+import { asciiName, printable } from "../lib/printable.ts";
 import type { TailnetPeer } from "../lib/tailnet-peer.ts";
 import type { LoginPlan, PeopleMatch } from "../plan/auth-model.ts";
 import type { Identity } from "./identity.ts";
 import { matchesTailnet } from "./tailnet.ts";
+
+// RFC 5321, 4.5.3.1.3.
+const MAX_EMAIL_CHARS = 254;
 
 /** Plain data: it is kept as JSON with the grants of whom it describes. What the source does not tell is null or empty. */
 export type Person = {
@@ -49,6 +52,12 @@ export function matchesPeople(person: Person, match: PeopleMatch): boolean {
   if (person.domain !== null && match.domains?.has(person.domain) === true) return true;
   if (person.groups.some((group) => match.groups?.has(group))) return true;
   return match.claims.some(({ path, values }) => claimTexts(person.claims, path).some((text) => values.has(text)));
+}
+
+/** The address that a source names and that does not count, as it does not say that it is verified: for the log. Null: none. */
+export function unverifiedEmail({ email, claims }: Person): string | null {
+  const { email: claimed } = claims;
+  return email === null && typeof claimed === "string" && claimed !== "" ? printable(claimed, MAX_EMAIL_CHARS) : null;
 }
 
 /** The texts at a claim's path: of a list each, of a number or a truth its word; none when there is nothing of the kind. */

@@ -50,7 +50,7 @@ export type Flow = AsyncDisposable & {
   readonly issuer: string;
   /** http://app.localhost:PORT, whose pages show who has a session. */
   readonly app: string;
-  /** What clients were told: `approve octocat mcp` or `deny access_denied`. */
+  /** What clients were told: `approve octocat mcp` or `deny access_denied: why`. */
   readonly told: string[];
   readonly logged: { readonly fields: Record<string, unknown>; readonly text: string }[];
   /** Milliseconds that the clock is ahead. */
@@ -183,9 +183,9 @@ export async function startLoginFlow(options: FlowOptions = {}): Promise<Flow> {
         told.push(`approve ${who.name} ${scopes.join(" ")}`);
         return redirect(`${waiting.redirectUri}?code=granted`);
       },
-      deny: async (_request, _uid, error) => {
+      deny: async (_request, _uid, error, description) => {
         isWaiting = false;
-        told.push(`deny ${error}`);
+        told.push(`deny ${error}: ${description}`);
         return redirect(`${waiting.redirectUri}?error=${error}`);
       },
     },

@@ -32,7 +32,9 @@ routes:
   const json = JSON.parse((await runSidegate(["status", "--json"], { env })).stdout) as { config: { file: string }; pid: number };
   assert.deepEqual([json.config.file, json.pid], [gateway.file, gateway.child.pid]);
 
-  assert.deepEqual(await runSidegate(["reload"], { env }), { code: 0, stdout: "Nothing has changed\n", stderr: "" });
+  const unchanged = await runSidegate(["reload"], { env });
+  assert.deepEqual([unchanged.code, unchanged.stderr], [0, ""]);
+  assert.match(unchanged.stdout, /^Nothing has changed: the file was taken .+ ago and serves\n$/);
 
   await gateway.save(yaml("/one").replace("upstream: bus", "upstrem: bus"));
   const refused = await runSidegate(["reload"], { env });
@@ -76,16 +78,78 @@ routes:
   const checked = await runSidegate(["check"], { env });
   assert.match(checked.stderr, /^[^\n]*'upstrem'[^]*\n\n[^\n]*: warning: Clients ask for host 'b\.example\.com'[^]*\^\n$/);
   assert.deepEqual(await runSidegate(["reload"], { env }), { code: 64, stdout: "", stderr: `${checked.stderr}The last good configuration goes on\n` });
-  const { outcome, problems } = JSON.parse((await gateway.admin("/reload", "POST")).body) as { outcome: string; problems: { message: string }[] };
+  type Told = { outcome: string; problems: { message: string }[]; warnings: { message: string }[] };
+  const { outcome, problems, warnings } = JSON.parse((await gateway.admin("/reload", "POST")).body) as Told;
   assert.equal(outcome, "refused");
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0]?.message ?? "", /^Clients ask for host 'b\.example\.com'/);
   assert.ok(problems.every(({ message }) => !message.startsWith("Clients ask")));
   const logged = gateway.log.find(({ event }) => event === "reload_refused");
   assert.equal(logged?.["text"], checked.stderr);
+  assert.deepEqual(logged?.["warnings"], warnings);
   assert.deepEqual(await runSidegate(["run"], { env }), {
     code: 64,
     stdout: "",
     stderr: `${checked.stderr}\nCannot use configuration file '${gateway.file}'\n`,
   });
+});
+
+test("a reload tells the warnings of the file that serves, whether it or the watch was first, and 'reload' prints them as 'check' does", async () => {
+  await using origin = await startOrigin();
+  const yaml = (host: string): string => `
+listeners:
+  web: { protocol: http, listen: "127.0.0.1:0", tls: { mode: application, internal: true } }
+routes:
+  - { host: a.example.com, public_url: "https://${host}.example.com", upstream: "${origin.url}", auth: none }
+`;
+  await using gateway = await startGateway({ yaml: yaml("a") });
+  const env = { SIDEGATE_CONFIG: gateway.file };
+  assert.deepEqual((await runSidegate(["reload"], { env })).stderr, "");
+  await gateway.edit(yaml("b"));
+  const { stderr } = await runSidegate(["check"], { env });
+  assert.match(stderr, /: warning: Clients ask for host 'b\.example\.com'/);
+  const unchanged = await runSidegate(["reload"], { env });
+  assert.deepEqual([unchanged.code, unchanged.stderr], [0, stderr]);
+  assert.match(unchanged.stdout, /^Nothing has changed: the file was taken .+ ago and serves\n$/);
+  const answer = JSON.parse((await gateway.admin("/reload", "POST")).body);
+  assert.deepEqual([answer.outcome, answer.changed, answer.text], ["unchanged", false, stderr]);
+  assert.deepEqual([answer.warnings.length, answer.warnings[0].path], [1, "routes[0].public_url"]);
+  assert.equal(answer.loaded_at, (await gateway.status()).config.loaded_at);
+  // The watch has yet to look.
+  const own = (await gateway.status()).config.loaded_at;
+  for (const host of ["c", "d", "e", "f", "g"]) {
+    await gateway.save(yaml(host));
+    const { outcome, changed, warnings } = JSON.parse((await gateway.admin("/reload", "POST")).body);
+    assert.equal(changed, outcome === "changed");
+    assert.match(warnings[0].message, new RegExp(`'${host}\\.example\\.com'`));
+  }
+  assert.notEqual((await gateway.status()).config.loaded_at, own);
+});
+
+test("SIGHUP for a file that was refused and is as it was says that it is still refused, and nothing when it serves", async () => {
+  await using origin = await startOrigin();
+  const yaml = (key: string): string => `
+listeners:
+  web: { protocol: http, listen: "127.0.0.1:0" }
+routes:
+  - { path: /x, ${key}: "${origin.url}", auth: none }
+`;
+  await using gateway = await startGateway({ yaml: yaml("upstream"), expectErrors: true });
+  const count = (event: string): number => gateway.log.filter((line) => line["event"] === event).length;
+  await gateway.save(yaml("upstrem"));
+  await waitFor(() => count("reload_refused") === 1);
+  assert.equal((await gateway.admin("/reload", "POST")).status, 422);
+  assert.equal(count("still_refused"), 0);
+  gateway.child.kill("SIGHUP");
+  await waitFor(() => count("still_refused") === 1);
+  const line = gateway.log.find(({ event }) => event === "still_refused");
+  assert.deepEqual([line?.msg, line?.level], ["Configuration still refused, the last good one goes on", "info"]);
+  assert.equal(line?.["since"], (await gateway.status()).config.refused.at);
+  assert.equal(count("reload_refused"), 1);
+  await gateway.edit(yaml("upstream").replace("/x", "/y"));
+  gateway.child.kill("SIGHUP");
+  await gateway.admin("/reload", "POST");
+  assert.equal(count("still_refused"), 1);
 });
 
 test("requests are counted by route, and the series of a removed route vanish", async () => {

@@ -96,7 +96,11 @@ test("a client that registered is shown, and is unknown once it was revoked", as
   assert.equal(shown.code, 0);
   assert.match(shown.stdout, new RegExp(`^NAME .*\\nProbe +registered +http://127\\.0\\.0\\.1/cb +\\S+ ago +${id}\\n$`));
   assert.deepEqual(await runSidegate(["auth"], { env }), { code: 0, stdout: "No grants: nobody has let a client in\n", stderr: "" });
-  assert.equal((await runSidegate(["auth", "revoke", "--client", id], { env })).code, 0);
+  assert.deepEqual(await runSidegate(["auth", "revoke", "--client", id], { env }), {
+    code: 0,
+    stdout: "Took back the registration; there were no grants\n",
+    stderr: "",
+  });
   assert.equal((await runSidegate(["auth", "clients"], { env })).stdout, "No clients: none is in the file, and none has registered\n");
   const unknown = await refresh();
   assert.deepEqual([unknown.status, (JSON.parse(unknown.body) as { error: string }).error], [401, "invalid_client"]);

@@ -141,7 +141,7 @@ test("a person cancels, and the client is told", async () => {
   const page = await browser.open(`${server.issuer}${CONSENT}`);
   const end = await browser.submit(page, "Cancel", {}, { stopAt: clientOf(server) });
   assert.equal(end.url.search, "?error=access_denied");
-  assert.deepEqual(server.told, ["deny access_denied"]);
+  assert.deepEqual(server.told, ["deny access_denied: The person did not consent"]);
 });
 
 test("a login that is cancelled at the provider comes back to the page", async () => {
@@ -172,17 +172,35 @@ test("what a provider says went wrong is told in the words of its source, and in
   assert.match(mixed.text, /another provider's answer/);
 });
 
+test("a provider that is not set up correctly is told as that, and not as a person who was refused", async () => {
+  const startError = new LoginError("misconfigured", "The login with GitHub is not set up correctly");
+  await using server = await startLoginFlow({ external: [fakeSource({ startError })] });
+  await using browser = scriptedBrowser();
+  const page = await browser.submit(await browser.open(`${server.issuer}${CONSENT}`), "way=github");
+  assert.equal(page.status, 403);
+  assert.match(page.text, /The login does not work/);
+});
+
 test("a person who is not admitted is told the account and how to be somebody else", async () => {
-  const source = fakeSource({ who: person("mallory") });
+  const source = fakeSource({ who: { ...person("mallory"), claims: { email: "mallory@example.com", email_verified: false } } });
   await using server = await startLoginFlow({ external: [source] });
   await using browser = scriptedBrowser();
   const page = await browser.submit(await browser.open(`${server.issuer}${CONSENT}`), "way=github");
   assert.equal(page.status, 403);
+  assert.ok(server.logged.some(({ fields }) => fields["email"] === null && fields["email_unverified"] === "mallory@example.com"));
   assert.match(page.text, /You logged in as mallory \(GitHub\)/);
   assert.match(page.text, /sign out of GitHub first/);
   assert.match(page.text, /Request id request-1/);
   assert.deepEqual(server.told, []);
   assert.ok(server.logged.some(({ fields, text }) => text === "A person who logged in is not admitted" && fields["user"] === "github:mallory"));
+  // The application learns that it is not the person who refuses.
+  {
+    await using other = await startLoginFlow({ external: [fakeSource({ who: person("mallory") })] });
+    await using theirs = scriptedBrowser();
+    const refused = await theirs.submit(await theirs.open(`${other.issuer}${CONSENT}`), "way=github");
+    await theirs.submit(refused, "way=leave", {}, { stopAt: clientOf(other) });
+    assert.deepEqual(other.told, ["deny access_denied: The account is not admitted"]);
+  }
   // From there somebody else logs in.
   source.who = person("octocat");
   await approve(browser, `${server.issuer}${CONSENT}`, { stopAt: clientOf(server) });

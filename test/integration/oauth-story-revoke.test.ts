@@ -134,7 +134,7 @@ test("the operator sees who is logged in with which browser, and signs one brows
 
   const other = both.find(({ id }) => id !== mine?.id) ?? assert.fail("no second session");
   assert.equal((await gateway.admin("/auth/revoke?session=x&all=true", "POST")).status, 400);
-  assert.deepEqual(await run("revoke", "--session", other.id), { code: 0, stdout: "Revoked 1 grant or session\n", stderr: "" });
+  assert.deepEqual(await run("revoke", "--session", other.id), { code: 0, stdout: "Revoked 1 session\n", stderr: "" });
   github.answer("deny");
   assert.equal((await laptop.open(page)).status, 200);
   assert.notEqual((await lost.open(page)).status, 200);
