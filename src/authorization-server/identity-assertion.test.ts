@@ -5,7 +5,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { exportJWK, SignJWT } from "jose";
-import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
+import { issuerPlan, json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
 import { memoryStore } from "../../test/components/memory-store.ts";
 import { client, ISSUER, OAuthServer, resource, type Reply } from "../../test/components/oauth-server.ts";
 import { createTestCa } from "../../test/components/pki.ts";
@@ -26,24 +26,9 @@ const key = await makeKey("k1");
 type Claims = Record<string, unknown>;
 type Setting = { readonly fake: FakeIssuer; readonly live: LiveIssuer; readonly oauth: OAuthServer };
 
-function issuerPlan(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPlan {
-  return {
-    name: "corp",
-    issuer,
-    audiences: new Set(),
-    jwksUrl: null,
-    algorithms: ["ES256"],
-    types: new Set(["at+jwt", "jwt"]),
-    clockToleranceMs: 30_000,
-    userClaim: ["preferred_username"],
-    groupsClaim: ["groups"],
-    scopesClaim: null,
-    grants: [],
-    introspection: null,
-    ca: null,
-    key: issuer,
-    ...partial,
-  };
+/** An issuer whose access tokens open nothing. */
+function vouching(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPlan {
+  return issuerPlan(issuer, { audiences: new Set(), algorithms: ["ES256"], userClaim: ["preferred_username"], ...partial });
 }
 
 /** A resource that engineers come to whom `corp` vouches for. */
@@ -58,7 +43,7 @@ async function open(
 ): Promise<Setting> {
   const fake = await startFakeIssuer();
   fake.keys.push(key);
-  const live = openIssuer(issuerPlan(fake.issuer), log, new Map());
+  const live = openIssuer(vouching(fake.issuer), log, new Map());
   t.after(async () => {
     live.close();
     await fake[Symbol.asyncDispose]();
@@ -491,7 +476,7 @@ test("#34 people of two issuers with the same subject are two, and neither gets 
   const partner = await startFakeIssuer();
   t.after(() => partner[Symbol.asyncDispose]());
   partner.keys.push(key);
-  const theirs = openIssuer(issuerPlan(partner.issuer, { name: "partner" }), log, new Map());
+  const theirs = openIssuer(vouching(partner.issuer, { name: "partner" }), log, new Map());
   t.after(() => theirs.close());
   const guests: PeopleMatch = { ...NOBODY, users: new Set(["u-1"]) };
   const lives = new Map<string, LiveIssuer>([["partner", theirs]]);
@@ -585,7 +570,7 @@ test("#34 an identity assertion is no access token for a route with 'issuer', an
   const fake = await startFakeIssuer();
   t.after(() => fake[Symbol.asyncDispose]());
   fake.keys.push(key);
-  const live = openIssuer(issuerPlan(fake.issuer, { audiences: new Set([ISSUER, RESOURCE]), types: new Set(["at+jwt", "jwt", "none"]) }), log, new Map());
+  const live = openIssuer(vouching(fake.issuer, { audiences: new Set([ISSUER, RESOURCE]), types: new Set(["at+jwt", "jwt", "none"]) }), log, new Map());
   t.after(() => live.close());
   for (const typ of ["oauth-id-jag+jwt", "application/oauth-id-jag+jwt", "OAUTH-ID-JAG+JWT"]) {
     const assertion = await assertionOf(fake.issuer, {}, { typ });
@@ -598,7 +583,7 @@ test("#34 an identity assertion is no access token for a route with 'issuer', an
     assert.equal((await live.find(token))?.kind, "identity");
     assert.equal((await live.readAssertion(token)).kind, "invalid");
   }
-  const strict = openIssuer(issuerPlan(fake.issuer), log, new Map());
+  const strict = openIssuer(vouching(fake.issuer), log, new Map());
   t.after(() => strict.close());
   assert.equal((await strict.find(await assertionOf(fake.issuer, {}, { typ: "at+jwt" })))?.kind, "invalid", "without an audience none is for us");
 });

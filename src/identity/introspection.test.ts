@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer } from "../../test/components/fake-issuer.ts";
+import { issuerPlan, json, makeKey, signToken, startFakeIssuer, type FakeIssuer } from "../../test/components/fake-issuer.ts";
 import { waitFor } from "../../test/components/wait.ts";
 import type { IssuerPlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -26,22 +26,12 @@ async function start(
     asked.push({ body, authorization: req.headers.authorization });
     return json(answers.get(new URLSearchParams(body).get("token") ?? "") ?? { active: false })(req, res, body);
   });
-  const plan: IssuerPlan = {
-    name: "corp",
-    issuer: fake.issuer,
-    audiences: new Set([AUDIENCE]),
-    jwksUrl: null,
+  const plan = issuerPlan(fake.issuer, {
     algorithms: ["ES256"],
     types: new Set(["at+jwt"]),
     clockToleranceMs: 0,
-    userClaim: ["sub"],
-    groupsClaim: ["groups"],
-    scopesClaim: null,
-    grants: [],
     introspection: partial === null ? null : { url: null, clientId: "gate way", clientSecret: SECRET, cacheMs: 10_000, ...partial },
-    ca: null,
-    key: "",
-  };
+  });
   const live = openIssuer(plan, log, new Map());
   t.after(async () => {
     live.close();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHmac, KeyObject, randomUUID, sign as signBytes } from "node:crypto";
 import { test, type TestContext } from "node:test";
 import { exportSPKI } from "jose";
-import { json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
+import { issuerPlan, json, makeKey, signToken, startFakeIssuer, type FakeIssuer, type SigningKey } from "../../test/components/fake-issuer.ts";
 import { waitFor } from "../../test/components/wait.ts";
 import type { IssuerPlan, ScopePlan } from "../plan/auth-model.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -16,26 +16,6 @@ const AUDIENCE = "https://mcp.example.com/mcp";
 const logged: unknown[] = [];
 const logLine = (...args: unknown[]): void => void logged.push(args);
 const log = { debug: logLine, info: logLine, warn: logLine, error: logLine } as unknown as Log;
-function issuerPlan(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPlan {
-  return {
-    name: "corp",
-    issuer,
-    audiences: new Set([AUDIENCE]),
-    jwksUrl: null,
-    algorithms: ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"],
-    types: new Set(["at+jwt", "jwt"]),
-    clockToleranceMs: 30_000,
-    userClaim: ["sub"],
-    groupsClaim: ["groups"],
-    scopesClaim: null,
-    grants: [],
-    introspection: null,
-    ca: null,
-    key: issuer,
-    ...partial,
-  };
-}
-
 const key = await makeKey("k1");
 
 /** An issuer with one key, and what we make of it; both end with the test. */

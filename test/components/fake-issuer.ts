@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
+import type { IssuerPlan } from "../../src/plan/auth-model.ts";
 
 export type SigningKey = { readonly kid: string; readonly alg: string; readonly privateKey: CryptoKey; readonly publicKey: CryptoKey; readonly jwk: JWK };
 export type Handler = (req: IncomingMessage, res: ServerResponse, body: string) => void | Promise<void>;
@@ -22,6 +23,27 @@ export type FakeIssuer = AsyncDisposable & {
   /** Answers again on the same port. */
   up(): Promise<void>;
 };
+
+/** The issuer in the plan of a gateway: named 'corp', for https://mcp.example.com/mcp, with the defaults of the file. */
+export function issuerPlan(issuer: string, partial: Partial<IssuerPlan> = {}): IssuerPlan {
+  return {
+    name: "corp",
+    issuer,
+    audiences: new Set(["https://mcp.example.com/mcp"]),
+    jwksUrl: null,
+    algorithms: ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"],
+    types: new Set(["at+jwt", "jwt"]),
+    clockToleranceMs: 30_000,
+    userClaim: ["sub"],
+    groupsClaim: ["groups"],
+    scopesClaim: null,
+    grants: [],
+    introspection: null,
+    ca: null,
+    key: issuer,
+    ...partial,
+  };
+}
 
 export async function makeKey(kid: string, alg = "ES256"): Promise<SigningKey> {
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true });
